@@ -1,0 +1,1 @@
+//! Group commit: a decorator over the store port.

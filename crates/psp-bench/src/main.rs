@@ -1,0 +1,3 @@
+//! The binary `psp-bench`.
+
+fn main() {}

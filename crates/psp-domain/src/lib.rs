@@ -1,0 +1,70 @@
+//! The domain of a payment service provider: money, cards, transactions, payables, fee rules, events, the ports to the
+//! world and the use cases over them. Knows no runtime, database driver or web framework.
+//!
+//! Start here to embed it:
+//!
+//! 1. Decide with values: [`Transaction`] is a state machine whose transitions return a [`Transitioned`]; it becomes a
+//!    [`ChangeSet`].
+//! 2. Write with [`ports::Store`]: a change set is written whole or not at all.
+//! 3. Or use the ready [`usecases`] over your own adapters.
+//!
+//! ```
+//! use psp_domain::ports::{Clock, SystemClock, UuidV7Generator};
+//! use psp_domain::{
+//!     Card, Currency, FeeRules, GatewayReference, Installments, Money, NewTransaction, PaymentMethod, Transaction,
+//!     TransactionStatus, Transition,
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let request = NewTransaction {
+//!     customer_id: "123".parse()?,
+//!     description: "Lightsaber".into(),
+//!     amount: Money::new(2500, Currency::BRL),
+//!     payment_method: PaymentMethod::CreditCard,
+//!     card: Card {
+//!         number: "4111111111111111".parse()?,
+//!         holder_name: "Luke Skywalker".parse()?,
+//!         expiry: "10/25".parse()?,
+//!         verification_code: "123".parse()?,
+//!     },
+//!     installments: Installments::ONE,
+//! };
+//! let (now, ids) = (SystemClock.now(), UuidV7Generator);
+//! let (transaction, created) = Transaction::create(&request, now, &ids).map_err(|faults| faults[0])?;
+//! assert_eq!(created.kind.as_str(), "transaction.created");
+//!
+//! let approval = GatewayReference { gateway: "sandbox".into(), reference: "ref-1".into() };
+//! let Transition::Executed(next) = transaction.approve(approval, &FeeRules::default(), now, &ids)? else {
+//!     unreachable!("a fresh transaction was not approved before");
+//! };
+//! assert_eq!(next.transaction.status, TransactionStatus::PendingPayment);
+//! assert_eq!(next.payables[0].receivable.minor(), 2375);
+//! # Ok(())
+//! # }
+//! ```
+
+mod card;
+mod change_set;
+mod event;
+mod fees;
+mod ids;
+mod money;
+mod page;
+mod payable;
+pub mod ports;
+mod transaction;
+pub mod usecases;
+
+pub use card::{Card, CardBrand, CardError, CardExpiry, CardHolderName, CardNumber, CardSummary, CardVerificationCode};
+pub use change_set::{ChangeSet, Fingerprint, IdempotencyRecord, SealedCard, StoredAnswer, TransactionWrite, Verdict};
+pub use event::{Event, EventKind};
+pub use fees::{FeeRule, FeeRules, FeeSplit, Installments, InvalidFeeRule};
+pub use ids::{CustomerId, IdempotencyKey, InvalidName, MessageId, PayableId, SettlementRunId, TransactionId};
+pub use money::{Currency, Money, MoneyError};
+pub use page::{InvalidPage, Page, PageRequest, Position};
+pub use payable::{Balance, Payable, PayableStatus};
+pub use ports::QueueName;
+pub use transaction::{
+    GatewayReference, IllegalTransition, InvalidTransaction, NewTransaction, PaymentMethod, Transaction,
+    TransactionStatus, Transition, Transitioned,
+};

@@ -1,0 +1,421 @@
+//! Transactions and their one state machine.
+//!
+//! ```text
+//! processing ── approved ──▶ pending_payment ── last payable paid ──▶ paid
+//!     │ declined ──▶ declined
+//!     │ all gateways failed ──▶ failed
+//!     │ cancelled before approval ──▶ cancelled
+//! ```
+//!
+//! A transition consumes the old state. An illegal one is an [`IllegalTransition`]; the same one again is
+//! [`Transition::AlreadyApplied`]. Each transition raises `version` by one per event.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::ports::IdGenerator;
+use crate::{
+    CardSummary, CustomerId, Event, EventKind, FeeRules, Installments, MessageId, Money, Payable, PayableId,
+    PayableStatus, TransactionId,
+};
+
+/// How the payer pays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaymentMethod {
+    /// Credit card: may be divided into instalments.
+    CreditCard,
+    /// Debit card.
+    DebitCard,
+}
+
+impl PaymentMethod {
+    /// Every method.
+    pub const ALL: [Self; 2] = [Self::CreditCard, Self::DebitCard];
+
+    /// The name in the API and the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CreditCard => "credit_card",
+            Self::DebitCard => "debit_card",
+        }
+    }
+
+    /// The method of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.as_str() == name)
+    }
+}
+
+impl std::fmt::Display for PaymentMethod {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The states of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransactionStatus {
+    /// Waits for a gateway's answer.
+    Processing,
+    /// Approved; payables wait for their date.
+    PendingPayment,
+    /// All payables are paid.
+    Paid,
+    /// A gateway declined it: final.
+    Declined,
+    /// No gateway could answer: final.
+    Failed,
+    /// Cancelled before approval: final.
+    Cancelled,
+}
+
+impl TransactionStatus {
+    /// Every status.
+    pub const ALL: [Self; 6] =
+        [Self::Processing, Self::PendingPayment, Self::Paid, Self::Declined, Self::Failed, Self::Cancelled];
+
+    /// The name in the API and the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Processing => "processing",
+            Self::PendingPayment => "pending_payment",
+            Self::Paid => "paid",
+            Self::Declined => "declined",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The status of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+
+    /// Whether nothing can follow.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Paid | Self::Declined | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// One movement of money asked for by a customer: today, a card payment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transaction {
+    /// Its id.
+    pub id: TransactionId,
+    /// Whose it is.
+    pub customer_id: CustomerId,
+    /// The customer's words; may be empty.
+    pub description: String,
+    /// How much.
+    pub amount: Money,
+    /// How.
+    pub payment_method: PaymentMethod,
+    /// What may be kept of the card.
+    pub card: CardSummary,
+    /// In how many parts it becomes payable.
+    pub installments: Installments,
+    /// Its state.
+    pub status: TransactionStatus,
+    /// Why it was declined or failed.
+    pub status_reason: Option<String>,
+    /// The gateway's name and its reference of the approval.
+    pub gateway: Option<GatewayReference>,
+    /// The number of its events: what an update expects to find.
+    pub version: i64,
+    /// When it came to be.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// Where a gateway keeps its side of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayReference {
+    /// The gateway's name.
+    pub gateway: String,
+    /// Its reference.
+    pub reference: String,
+}
+
+/// A transaction as a customer asks for it: every part already valid.
+#[derive(Debug, Clone)]
+pub struct NewTransaction {
+    /// Who asks.
+    pub customer_id: CustomerId,
+    /// Their words; at most [`Transaction::DESCRIPTION_MAX_CHARS`] characters.
+    pub description: String,
+    /// How much: positive, at most [`Money::MAX_MINOR`].
+    pub amount: Money,
+    /// How.
+    pub payment_method: PaymentMethod,
+    /// The card.
+    pub card: crate::Card,
+    /// In how many parts; more than one for credit cards only.
+    pub installments: Installments,
+}
+
+/// A new transaction that breaks a rule across its fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidTransaction {
+    /// The amount is not positive or too large.
+    #[error("amount must be from 1 to {}", Money::MAX_MINOR)]
+    Amount,
+    /// The description is too long.
+    #[error("description must be at most {} characters", Transaction::DESCRIPTION_MAX_CHARS)]
+    Description,
+    /// Instalments are for credit cards.
+    #[error("installments above 1 need payment_method credit_card")]
+    InstallmentsNeedCredit,
+    /// Each instalment must be at least one minor unit.
+    #[error("amount must be at least one minor unit for each instalment")]
+    InstallmentBelowOneUnit,
+    /// The card's number stands in a text that is stored in the clear.
+    #[error("description and card_holder_name must not carry the card's number")]
+    CardNumberInText,
+}
+
+/// A transition that the state machine does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("transaction {id} is {from}, so it cannot become {to}", from = from.as_str(), to = to.as_str())]
+pub struct IllegalTransition {
+    /// Which transaction.
+    pub id: TransactionId,
+    /// Its state.
+    pub from: TransactionStatus,
+    /// What was asked for.
+    pub to: TransactionStatus,
+}
+
+/// The result of a legal transition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transition {
+    /// The state changed: what is to be written.
+    Executed(Box<Transitioned>),
+    /// The transaction is already there: nothing is to be written.
+    AlreadyApplied,
+}
+
+/// A new state with all that it causes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transitioned {
+    /// The transaction in its new state.
+    pub transaction: Transaction,
+    /// The version that the store must still hold.
+    pub expected_version: i64,
+    /// The payables that come to be.
+    pub payables: Vec<Payable>,
+    /// The events, in order.
+    pub events: Vec<Event>,
+}
+
+impl Transaction {
+    /// The longest description, in characters.
+    pub const DESCRIPTION_MAX_CHARS: usize = 500;
+
+    /// A fresh transaction, `processing`, with its `transaction.created`.
+    ///
+    /// # Errors
+    /// Every rule that the request breaks.
+    pub fn create(
+        new: &NewTransaction,
+        now: DateTime<Utc>,
+        ids: &dyn IdGenerator,
+    ) -> Result<(Self, Event), Vec<InvalidTransaction>> {
+        let faults = new.faults();
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let transaction = Self {
+            id: TransactionId(ids.next_id()),
+            customer_id: new.customer_id.clone(),
+            description: new.description.clone(),
+            amount: new.amount,
+            payment_method: new.payment_method,
+            card: new.card.summary(),
+            installments: new.installments,
+            status: TransactionStatus::Processing,
+            status_reason: None,
+            gateway: None,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        };
+        let event = Event::of_transaction(MessageId(ids.next_id()), EventKind::TransactionCreated, &transaction);
+        Ok((transaction, event))
+    }
+
+    /// `processing` → `pending_payment`, with the payables that the fee rules give; on to `paid` where all of those are
+    /// paid at once.
+    ///
+    /// # Errors
+    /// When the transaction has ended otherwise.
+    pub fn approve(
+        self,
+        gateway: GatewayReference,
+        rules: &FeeRules,
+        now: DateTime<Utc>,
+        ids: &dyn IdGenerator,
+    ) -> Result<Transition, IllegalTransition> {
+        match self.status {
+            TransactionStatus::Processing => {}
+            TransactionStatus::PendingPayment | TransactionStatus::Paid => return Ok(Transition::AlreadyApplied),
+            _ => return Err(self.illegal(TransactionStatus::PendingPayment)),
+        }
+        let payables = self.payables(rules, now, ids);
+        let mut next = self.step(TransactionStatus::PendingPayment, EventKind::TransactionApproved, now, ids, |t| {
+            t.gateway = Some(gateway);
+        });
+        let paid = payables.iter().filter(|p| p.status == PayableStatus::Paid);
+        next.events.extend(paid.map(|p| Event::of_payable_paid(MessageId(ids.next_id()), p)));
+        if payables.iter().all(|p| p.status == PayableStatus::Paid) {
+            next = next.then(TransactionStatus::Paid, EventKind::TransactionPaid, now, ids);
+        }
+        next.payables = payables;
+        Ok(Transition::Executed(Box::new(next)))
+    }
+
+    /// `processing` → `declined`.
+    ///
+    /// # Errors
+    /// When the transaction has ended otherwise.
+    pub fn decline(
+        self,
+        reason: &str,
+        now: DateTime<Utc>,
+        ids: &dyn IdGenerator,
+    ) -> Result<Transition, IllegalTransition> {
+        self.end(TransactionStatus::Declined, EventKind::TransactionDeclined, Some(reason), now, ids)
+    }
+
+    /// `processing` → `failed`.
+    ///
+    /// # Errors
+    /// When the transaction has ended otherwise.
+    pub fn fail(
+        self,
+        reason: &str,
+        now: DateTime<Utc>,
+        ids: &dyn IdGenerator,
+    ) -> Result<Transition, IllegalTransition> {
+        self.end(TransactionStatus::Failed, EventKind::TransactionFailed, Some(reason), now, ids)
+    }
+
+    /// `processing` → `cancelled`.
+    ///
+    /// # Errors
+    /// When the transaction was approved or has ended otherwise.
+    pub fn cancel(self, now: DateTime<Utc>, ids: &dyn IdGenerator) -> Result<Transition, IllegalTransition> {
+        self.end(TransactionStatus::Cancelled, EventKind::TransactionCancelled, None, now, ids)
+    }
+
+    /// `pending_payment` → `paid`, once its last payable is paid.
+    ///
+    /// Settlement in bulk does the same in the store (see [`crate::ports::SettlementStore`]).
+    ///
+    /// # Errors
+    /// When the transaction was not approved.
+    pub fn settle(self, now: DateTime<Utc>, ids: &dyn IdGenerator) -> Result<Transition, IllegalTransition> {
+        match self.status {
+            TransactionStatus::PendingPayment => {
+                let next = self.step(TransactionStatus::Paid, EventKind::TransactionPaid, now, ids, |_| {});
+                Ok(Transition::Executed(Box::new(next)))
+            }
+            TransactionStatus::Paid => Ok(Transition::AlreadyApplied),
+            _ => Err(self.illegal(TransactionStatus::Paid)),
+        }
+    }
+
+    fn end(
+        self,
+        to: TransactionStatus,
+        kind: EventKind,
+        reason: Option<&str>,
+        now: DateTime<Utc>,
+        ids: &dyn IdGenerator,
+    ) -> Result<Transition, IllegalTransition> {
+        if self.status == to {
+            return Ok(Transition::AlreadyApplied);
+        }
+        if self.status != TransactionStatus::Processing {
+            return Err(self.illegal(to));
+        }
+        let next = self.step(to, kind, now, ids, |t| t.status_reason = reason.map(str::to_owned));
+        Ok(Transition::Executed(Box::new(next)))
+    }
+
+    fn step(
+        self,
+        to: TransactionStatus,
+        kind: EventKind,
+        now: DateTime<Utc>,
+        ids: &dyn IdGenerator,
+        change: impl FnOnce(&mut Self),
+    ) -> Transitioned {
+        let expected_version = self.version;
+        let mut transaction = self;
+        change(&mut transaction);
+        Transitioned { transaction, expected_version, payables: Vec::new(), events: Vec::new() }
+            .then(to, kind, now, ids)
+    }
+
+    fn payables(&self, rules: &FeeRules, now: DateTime<Utc>, ids: &dyn IdGenerator) -> Vec<Payable> {
+        let rule = rules.rule(self.payment_method);
+        let parts = (1..=self.installments.get()).zip(self.installments.divide(self.amount));
+        parts
+            .map(|(installment, amount)| {
+                let split = rule.split_fee(amount);
+                Payable {
+                    id: PayableId(ids.next_id()),
+                    transaction_id: self.id,
+                    customer_id: self.customer_id.clone(),
+                    installment,
+                    status: rule.initial_status,
+                    payment_date: rule.payment_date(now, installment),
+                    fee_percent: rule.percent,
+                    fee: split.fee,
+                    receivable: split.receivable,
+                    created_at: now,
+                    updated_at: now,
+                }
+            })
+            .collect()
+    }
+
+    fn illegal(&self, to: TransactionStatus) -> IllegalTransition {
+        IllegalTransition { id: self.id, from: self.status, to }
+    }
+}
+
+impl Transitioned {
+    /// One more step of the same write.
+    fn then(mut self, to: TransactionStatus, kind: EventKind, now: DateTime<Utc>, ids: &dyn IdGenerator) -> Self {
+        self.transaction.status = to;
+        self.transaction.version += 1;
+        self.transaction.updated_at = now;
+        self.events.push(Event::of_transaction(MessageId(ids.next_id()), kind, &self.transaction));
+        self
+    }
+}
+
+impl NewTransaction {
+    /// Every rule across the fields that is broken.
+    pub fn faults(&self) -> Vec<InvalidTransaction> {
+        let minor = self.amount.minor();
+        let parts = self.installments.get();
+        let rules = [
+            (!(1..=Money::MAX_MINOR).contains(&minor), InvalidTransaction::Amount),
+            (self.description.chars().count() > Transaction::DESCRIPTION_MAX_CHARS, InvalidTransaction::Description),
+            (parts > 1 && self.payment_method != PaymentMethod::CreditCard, InvalidTransaction::InstallmentsNeedCredit),
+            (minor >= 1 && minor < i64::from(parts), InvalidTransaction::InstallmentBelowOneUnit),
+            (
+                self.card.number.appears_in(&self.description)
+                    || self.card.number.appears_in(self.card.holder_name.as_str()),
+                InvalidTransaction::CardNumberInText,
+            ),
+        ];
+        rules.into_iter().filter_map(|(broken, fault)| broken.then_some(fault)).collect()
+    }
+}

@@ -1,0 +1,119 @@
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+
+use crate::ports::{CardVault, IdempotencyStore, Store, StoreError, VaultError};
+use crate::usecases::Sources;
+use crate::{
+    ChangeSet, Fingerprint, IdempotencyKey, IdempotencyRecord, InvalidTransaction, NewTransaction, StoredAnswer,
+    Transaction, Verdict,
+};
+
+/// Takes a customer's payment: writes the transaction and its `transaction.created`, in one database transaction.
+///
+/// Cost: one write, which group commit shares with others; one read more when an idempotency key comes back.
+pub struct CreateTransaction {
+    store: Arc<dyn Store>,
+    keys: Arc<dyn IdempotencyStore>,
+    vault: Arc<dyn CardVault>,
+    sources: Sources,
+}
+
+/// An idempotency key with its request.
+pub struct IdempotentRequest {
+    /// The key.
+    pub key: IdempotencyKey,
+    /// The request.
+    pub fingerprint: Fingerprint,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CreateOutcome {
+    /// The transaction is durable.
+    Created(StoredAnswer),
+    /// The key was used before with the same request: the first answer.
+    Replayed(StoredAnswer),
+    /// The key was used before with another request. Nothing was written.
+    KeyReused,
+}
+
+/// Why a transaction was not created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// Every rule that the request breaks.
+    #[error("the transaction is invalid")]
+    Invalid(Vec<InvalidTransaction>),
+    /// The card could not be sealed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl CreateTransaction {
+    /// How long an idempotency key is kept.
+    pub const KEY_LIFETIME: TimeDelta = TimeDelta::hours(24);
+
+    /// The use case over its ports.
+    pub fn new(
+        store: Arc<dyn Store>,
+        keys: Arc<dyn IdempotencyStore>,
+        vault: Arc<dyn CardVault>,
+        sources: Sources,
+    ) -> Self {
+        Self { store, keys, vault, sources }
+    }
+
+    /// Creates the transaction. `answer` renders what the customer is told; it is stored with the idempotency key.
+    ///
+    /// # Errors
+    /// [`CreateError`]; nothing was written, except with [`StoreError::OutcomeUnknown`].
+    pub async fn execute(
+        &self,
+        new: NewTransaction,
+        idempotent: Option<IdempotentRequest>,
+        answer: impl FnOnce(&Transaction) -> StoredAnswer + Send,
+    ) -> Result<CreateOutcome, CreateError> {
+        let now = self.sources.clock.now();
+        let (transaction, created) =
+            Transaction::create(&new, now, self.sources.ids.as_ref()).map_err(CreateError::Invalid)?;
+        let card = self.vault.seal(transaction.id, &new.card).await?;
+        let answer = answer(&transaction);
+        let mut change = ChangeSet::create(transaction, card, created);
+        let Some(request) = idempotent else {
+            self.apply(change).await?;
+            return Ok(CreateOutcome::Created(answer));
+        };
+        change.idempotency = Some(IdempotencyRecord {
+            customer_id: new.customer_id.clone(),
+            key: request.key.clone(),
+            fingerprint: request.fingerprint,
+            answer: answer.clone(),
+            expires_at: now + Self::KEY_LIFETIME,
+        });
+        match self.apply(change).await? {
+            Verdict::Applied | Verdict::AlreadyApplied => Ok(CreateOutcome::Created(answer)),
+            Verdict::Duplicate | Verdict::StaleVersion => self.replay(&new, &request).await,
+        }
+    }
+
+    /// Applies, and applies the same change set once more when the answer to the first COMMIT was lost.
+    async fn apply(&self, change: ChangeSet) -> Result<Verdict, StoreError> {
+        match self.store.apply(change.clone()).await {
+            Err(StoreError::OutcomeUnknown(_)) => self.store.apply(change).await,
+            answered => answered,
+        }
+    }
+
+    async fn replay(&self, new: &NewTransaction, request: &IdempotentRequest) -> Result<CreateOutcome, CreateError> {
+        let now = self.sources.clock.now();
+        match self.keys.find(&new.customer_id, &request.key, now).await? {
+            Some(record) if record.fingerprint == request.fingerprint => Ok(CreateOutcome::Replayed(record.answer)),
+            Some(_) => Ok(CreateOutcome::KeyReused),
+            // The record expired between the write and this read: the client may simply ask again.
+            None => Err(StoreError::Overloaded.into()),
+        }
+    }
+}

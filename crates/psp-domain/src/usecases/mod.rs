@@ -1,0 +1,30 @@
+//! Use cases, one file each. They load, decide, and hand a [`crate::ChangeSet`] to the store. Reading needs no use case: an
+//! entrypoint asks the reader ports.
+
+mod authorize_transaction;
+mod create_transaction;
+mod settle_payables;
+
+pub use authorize_transaction::{AuthorizeError, AuthorizeOutcome, AuthorizeTransaction};
+pub use create_transaction::{CreateError, CreateOutcome, CreateTransaction, IdempotentRequest};
+pub use settle_payables::{SettlePayables, SettlementRun, due_before};
+
+use std::sync::Arc;
+
+use crate::ports::{Clock, IdGenerator, SystemClock, UuidV7Generator};
+
+/// The sources of time and ids that use cases draw on.
+#[derive(Clone)]
+pub struct Sources {
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The ids.
+    pub ids: Arc<dyn IdGenerator>,
+}
+
+impl Default for Sources {
+    /// The machine's clock and UUIDv7.
+    fn default() -> Self {
+        Self { clock: Arc::new(SystemClock), ids: Arc::new(UuidV7Generator) }
+    }
+}

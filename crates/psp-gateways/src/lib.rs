@@ -1,0 +1,1 @@
+//! Gateways that approve or decline payments.

@@ -1,0 +1,1 @@
+//! Cron entrypoint and one-off jobs.

@@ -1,0 +1,1 @@
+//! Embedded store and queue on SQLite: the default.

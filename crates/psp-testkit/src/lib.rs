@@ -1,0 +1,1 @@
+//! Fixtures, fakes and contract suites for every port; a dev-dependency only.

@@ -1,0 +1,1 @@
+//! Queue consumers: authorization and settlement.
