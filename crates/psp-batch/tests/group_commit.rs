@@ -1,0 +1,159 @@
+//! Group commit over a store whose commits the test lets through one at a time.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use psp_batch::{BatchOptions, BatchingStore};
+use psp_domain::ports::{Store, StoreError};
+use psp_domain::{ChangeSet, TransactionId, Verdict};
+use psp_testkit::fixtures;
+use tokio::sync::Semaphore;
+
+/// Records the batches it was given; each commit waits for a permit.
+struct GatedStore {
+    gate: Semaphore,
+    started: Semaphore,
+    batches: Mutex<Vec<Vec<TransactionId>>>,
+    fails: bool,
+}
+
+impl GatedStore {
+    fn new(open_commits: usize, fails: bool) -> Arc<Self> {
+        Arc::new(Self {
+            gate: Semaphore::new(open_commits),
+            started: Semaphore::new(0),
+            batches: Mutex::default(),
+            fails,
+        })
+    }
+
+    fn sizes(&self) -> Vec<usize> {
+        self.batches.lock().unwrap().iter().map(Vec::len).collect()
+    }
+
+    /// Waits until another commit has begun.
+    async fn commit_started(&self) {
+        self.started.acquire().await.unwrap().forget();
+    }
+}
+
+#[async_trait]
+impl Store for GatedStore {
+    async fn apply_all(&self, changes: Vec<ChangeSet>) -> Result<Vec<Verdict>, StoreError> {
+        self.started.add_permits(1);
+        self.gate.acquire().await.unwrap().forget();
+        self.batches.lock().unwrap().push(changes.iter().map(ChangeSet::transaction_id).collect());
+        if self.fails { Err(StoreError::Unavailable("no disk".into())) } else { Ok(vec![Verdict::Applied; changes.len()]) }
+    }
+}
+
+fn options(max_batch: usize, max_waiting: usize) -> BatchOptions {
+    BatchOptions { max_batch, max_waiting }
+}
+
+/// Polls the future once, so that its change set is in the queue, and goes on.
+macro_rules! begin {
+    ($store:expr) => {{
+        let mut write = Box::pin({
+            let store = Arc::clone(&$store);
+            async move { store.apply(fixtures::created_change()).await }
+        });
+        assert!(futures_poll(&mut write).await.is_none());
+        write
+    }};
+}
+
+async fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    std::future::poll_fn(|context| {
+        std::task::Poll::Ready(match std::pin::Pin::new(&mut *future).poll(context) {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn writes_that_arrive_during_a_commit_share_the_next_one() {
+    let inner = GatedStore::new(0, false);
+    let store = BatchingStore::new(inner.clone(), options(256, 4096));
+    let mut writes = vec![begin!(store)];
+    inner.commit_started().await;
+    for _ in 0..100 {
+        writes.push(begin!(store));
+    }
+    inner.gate.add_permits(2);
+    for write in writes {
+        assert_eq!(write.await.unwrap(), Verdict::Applied);
+    }
+    assert_eq!(inner.sizes(), [1, 100]);
+}
+
+#[tokio::test]
+async fn no_commit_takes_more_than_the_largest_batch() {
+    let inner = GatedStore::new(0, false);
+    let store = BatchingStore::new(inner.clone(), options(10, 4096));
+    let mut writes = vec![begin!(store)];
+    inner.commit_started().await;
+    for _ in 0..25 {
+        writes.push(begin!(store));
+    }
+    inner.gate.add_permits(10);
+    for write in writes {
+        write.await.unwrap();
+    }
+    assert_eq!(inner.sizes(), [1, 10, 10, 5]);
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once_and_recovers() {
+    let inner = GatedStore::new(0, false);
+    let store = BatchingStore::new(inner.clone(), options(256, 2));
+    let mut writes = vec![begin!(store)];
+    inner.commit_started().await;
+    writes.push(begin!(store));
+    writes.push(begin!(store));
+    assert!(matches!(store.apply(fixtures::created_change()).await, Err(StoreError::Overloaded)));
+    let three = (0..3).map(|_| fixtures::created_change()).collect();
+    assert!(matches!(store.apply_all(three).await, Err(StoreError::Overloaded)));
+    inner.gate.add_permits(10);
+    for write in writes {
+        write.await.unwrap();
+    }
+    assert_eq!(store.apply(fixtures::created_change()).await.unwrap(), Verdict::Applied);
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_cancels_nothing() {
+    let inner = GatedStore::new(0, false);
+    let store = BatchingStore::new(inner.clone(), BatchOptions::default());
+    drop(begin!(store));
+    inner.commit_started().await;
+    drop(begin!(store));
+    inner.gate.add_permits(2);
+    store.close().await;
+    assert_eq!(inner.sizes(), [1, 1]);
+}
+
+#[tokio::test]
+async fn closing_writes_what_waits_and_refuses_what_comes_later() {
+    let inner = GatedStore::new(0, false);
+    let store = BatchingStore::new(inner.clone(), BatchOptions::default());
+    let first = begin!(store);
+    inner.commit_started().await;
+    let second = begin!(store);
+    inner.gate.add_permits(2);
+    store.close().await;
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (Verdict::Applied, Verdict::Applied));
+    let late = store.apply(fixtures::created_change()).await;
+    assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
+}
+
+#[tokio::test]
+async fn every_caller_of_a_failed_commit_learns_of_it() {
+    let inner = GatedStore::new(5, true);
+    let store = BatchingStore::new(inner, BatchOptions::default());
+    let both = (0..2).map(|_| fixtures::created_change()).collect();
+    assert!(matches!(store.apply_all(both).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(store.apply(fixtures::created_change()).await, Err(StoreError::Unavailable(_))));
+}

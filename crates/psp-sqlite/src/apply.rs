@@ -1,0 +1,190 @@
+//! Writing change sets.
+//!
+//! The usual way writes a whole batch with one statement per table and checks the counts. When a count is off or a
+//! constraint speaks (a race was lost, a change set came twice), everything is rolled back and the batch is written one
+//! change set at a time, each in a savepoint, to give every one its own verdict.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use psp_domain::ports::{Store, StoreError};
+use psp_domain::{ChangeSet, CustomerId, IdempotencyKey, QueueName, TransactionId, TransactionWrite, Verdict};
+use sqlx::{Connection, SqliteConnection};
+
+use crate::connection::{Durability, SqliteStore, commit, millis, unavailable};
+use crate::{balances, idempotency, payables, queue, transactions};
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn apply_all(&self, changes: Vec<ChangeSet>) -> Result<Vec<Verdict>, StoreError> {
+        if changes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut writer = self.writer().await?;
+        let verdicts = match self.apply_together(&mut writer, &changes).await? {
+            Some(verdicts) => verdicts,
+            None => self.apply_apart(&mut writer, &changes).await?,
+        };
+        drop(writer);
+        self.wake(queues_of(&changes, &verdicts));
+        Ok(verdicts)
+    }
+}
+
+/// The queues to which applied change sets sent messages.
+fn queues_of(changes: &[ChangeSet], verdicts: &[Verdict]) -> impl Iterator<Item = QueueName> {
+    QueueName::ALL.into_iter().filter(move |queue| {
+        let mut applied = changes.iter().zip(verdicts).filter(|(_, verdict)| **verdict == Verdict::Applied);
+        applied.any(|(change, _)| change.events.iter().any(|event| event.kind.queue() == Some(*queue)))
+    })
+}
+
+impl SqliteStore {
+    /// Writes the batch whole, or rolls back and returns `None` when it holds a change set that cannot be applied.
+    async fn apply_together(
+        &self,
+        writer: &mut crate::connection::Writer<'_>,
+        changes: &[ChangeSet],
+    ) -> Result<Option<Vec<Verdict>>, StoreError> {
+        let now = millis(self.now());
+        let mut database = writer.begin(Durability::Full).await?;
+        let verdicts = screen(&mut database, changes, now).await.map_err(unavailable)?;
+        let fresh = changes.iter().zip(&verdicts).filter(|(_, verdict)| **verdict == Verdict::Applied);
+        for round in rounds(fresh.map(|(change, _)| change)) {
+            match write(&mut database, &round, now).await {
+                Ok(true) => {}
+                Ok(false) => return rolled_back(database).await,
+                Err(error) if is_constraint(&error) => return rolled_back(database).await,
+                Err(error) => return Err(unavailable(error)),
+            }
+        }
+        commit(database).await?;
+        Ok(Some(verdicts))
+    }
+
+    async fn apply_apart(
+        &self,
+        writer: &mut crate::connection::Writer<'_>,
+        changes: &[ChangeSet],
+    ) -> Result<Vec<Verdict>, StoreError> {
+        let now = millis(self.now());
+        let mut database = writer.begin(Durability::Full).await?;
+        let mut verdicts = Vec::with_capacity(changes.len());
+        for change in changes {
+            let mut savepoint = database.begin().await.map_err(unavailable)?;
+            let written = write(&mut savepoint, &[change], now).await;
+            let verdict = match written {
+                Ok(true) => {
+                    savepoint.commit().await.map_err(unavailable)?;
+                    Verdict::Applied
+                }
+                Err(error) if !is_constraint(&error) => return Err(unavailable(error)),
+                Ok(false) | Err(_) => {
+                    savepoint.rollback().await.map_err(unavailable)?;
+                    refusal(&mut database, change).await.map_err(unavailable)?
+                }
+            };
+            verdicts.push(verdict);
+        }
+        commit(database).await?;
+        Ok(verdicts)
+    }
+}
+
+/// The refusal of every change set whose idempotency key is taken, `Applied` for the others: keys come back often enough
+/// that they must not send a whole batch the slow way.
+async fn screen(
+    connection: &mut SqliteConnection,
+    changes: &[ChangeSet],
+    now: i64,
+) -> Result<Vec<Verdict>, sqlx::Error> {
+    let mut verdicts = vec![Verdict::Applied; changes.len()];
+    let records: Vec<_> = changes.iter().filter_map(|change| change.idempotency.as_ref()).collect();
+    let taken = idempotency::taken(connection, &records, now).await?;
+    if taken.is_empty() {
+        return Ok(verdicts);
+    }
+    for (change, verdict) in changes.iter().zip(&mut verdicts) {
+        let Some(record) = &change.idempotency else { continue };
+        if taken.contains(&(record.customer_id.to_string(), record.key.to_string())) {
+            *verdict = refusal(connection, change).await?;
+        }
+    }
+    Ok(verdicts)
+}
+
+async fn rolled_back(database: sqlx::SqliteTransaction<'_>) -> Result<Option<Vec<Verdict>>, StoreError> {
+    database.rollback().await.map_err(unavailable)?;
+    Ok(None)
+}
+
+/// Divides a batch so that no round holds two change sets for one transaction or one idempotency key: the statements of a
+/// round see the rows of the rounds before it.
+fn rounds<'c>(changes: impl Iterator<Item = &'c ChangeSet>) -> Vec<Vec<&'c ChangeSet>> {
+    let mut by_transaction: HashMap<TransactionId, usize> = HashMap::new();
+    let mut by_key: HashMap<(&CustomerId, &IdempotencyKey), usize> = HashMap::new();
+    let mut rounds: Vec<Vec<&ChangeSet>> = Vec::new();
+    for change in changes {
+        let next = by_transaction.entry(change.transaction_id()).or_default();
+        let mut round = *next;
+        if let Some(record) = &change.idempotency {
+            let next = by_key.entry((&record.customer_id, &record.key)).or_default();
+            round = round.max(*next);
+            *next = round + 1;
+        }
+        *next = round + 1;
+        if round >= rounds.len() {
+            rounds.resize_with(round + 1, Vec::new);
+        }
+        rounds[round].push(change);
+    }
+    rounds
+}
+
+/// Writes one round. `false` when a row that must be free is taken or a row has another version than expected; the
+/// caller rolls back.
+async fn write(connection: &mut SqliteConnection, round: &[&ChangeSet], now: i64) -> Result<bool, sqlx::Error> {
+    let keys: Vec<_> = round.iter().filter_map(|change| change.idempotency.as_ref()).collect();
+    idempotency::insert(connection, &keys, now).await?;
+    let (mut inserts, mut updates) = (Vec::with_capacity(round.len()), Vec::with_capacity(round.len()));
+    for change in round {
+        match &change.transaction {
+            TransactionWrite::Insert(transaction, card) => inserts.push((&**transaction, card)),
+            TransactionWrite::Update { transaction, expected_version } => {
+                updates.push((&**transaction, *expected_version));
+            }
+        }
+    }
+    transactions::insert(connection, &inserts).await?;
+    if !transactions::update(connection, &updates).await? {
+        return Ok(false);
+    }
+    let new_payables: Vec<_> = round.iter().flat_map(|change| &change.payables).collect();
+    payables::insert(connection, &new_payables).await?;
+    balances::add(connection, &new_payables).await?;
+    let events: Vec<_> = round.iter().flat_map(|change| &change.events).collect();
+    queue::insert_events(connection, &events).await?;
+    Ok(true)
+}
+
+/// Why a change set that was rolled back could not be applied.
+async fn refusal(connection: &mut SqliteConnection, change: &ChangeSet) -> Result<Verdict, sqlx::Error> {
+    let Some(event) = change.events.first() else { return Ok(Verdict::Duplicate) };
+    if queue::event_exists(connection, event.id).await? {
+        return Ok(Verdict::AlreadyApplied);
+    }
+    match &change.transaction {
+        TransactionWrite::Insert(..) => Ok(Verdict::Duplicate),
+        TransactionWrite::Update { transaction, expected_version } => {
+            let version = transactions::version(connection, transaction.id).await?;
+            let current = version == Some(*expected_version);
+            Ok(if current { Verdict::Duplicate } else { Verdict::StaleVersion })
+        }
+    }
+}
+
+fn is_constraint(error: &sqlx::Error) -> bool {
+    // SQLITE_CONSTRAINT is 19; extended codes keep it in their low byte.
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 19)
+}

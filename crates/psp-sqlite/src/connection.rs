@@ -1,0 +1,176 @@
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use psp_domain::QueueName;
+use psp_domain::ports::{Clock, Health, StoreError};
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
+use sqlx::{Connection, SqliteConnection, SqliteTransaction};
+use tokio::sync::{Mutex, MutexGuard, Notify};
+
+use crate::SqliteOptions;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
+
+/// The embedded store and queue: implements every store port and the queue ports.
+pub struct SqliteStore {
+    /// The one connection that writes; `None` once closed.
+    writer: Mutex<Option<SqliteConnection>>,
+    pub(crate) readers: SqlitePool,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) options: SqliteOptions,
+    /// Wakes the receivers of a queue after a commit that sent to it.
+    wake: [Notify; QueueName::ALL.len()],
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The address or the file.
+    #[error("cannot open the SQLite database")]
+    Open(#[source] sqlx::Error),
+    /// The schema.
+    #[error("cannot migrate the SQLite database")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+}
+
+/// How durable a commit is.
+#[derive(Clone, Copy)]
+pub(crate) enum Durability {
+    /// On the disk when the commit returns.
+    Full,
+    /// On the disk with the next full commit: for leases, whose loss redelivers a message and nothing else.
+    Lease,
+}
+
+impl SqliteStore {
+    /// Opens the database, creating and migrating it where needed.
+    ///
+    /// # Errors
+    /// [`OpenError`], with the driver's error as its source.
+    pub async fn open(options: SqliteOptions, clock: Arc<dyn Clock>) -> Result<Arc<Self>, OpenError> {
+        let connect = options.writer().map_err(OpenError::Open)?;
+        let mut writer = SqliteConnection::connect_with(&connect).await.map_err(OpenError::Open)?;
+        MIGRATIONS.run(&mut writer).await.map_err(OpenError::Migrate)?;
+        crate::settlement::prepare(&mut writer).await.map_err(OpenError::Open)?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(options.readers)
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_lazy_with(options.reader().map_err(OpenError::Open)?);
+        let wake = QueueName::ALL.map(|_| Notify::new());
+        Ok(Arc::new(Self { writer: Mutex::new(Some(writer)), readers, clock, options, wake }))
+    }
+
+    /// Creates and migrates the database; returns the migrations that it applied.
+    ///
+    /// # Errors
+    /// [`OpenError`], with the driver's error as its source.
+    pub async fn migrate(url: &str) -> Result<Vec<String>, OpenError> {
+        let connect = SqliteOptions::new(url).writer().map_err(OpenError::Open)?;
+        let mut connection = SqliteConnection::connect_with(&connect).await.map_err(OpenError::Open)?;
+        let before = applied(&mut connection).await;
+        MIGRATIONS.run(&mut connection).await.map_err(OpenError::Migrate)?;
+        connection.close().await.map_err(OpenError::Open)?;
+        let fresh = MIGRATIONS.iter().filter(|m| !before.contains(&m.version));
+        Ok(fresh.map(|m| format!("{:04}_{}", m.version, m.description.replace(' ', "_"))).collect())
+    }
+
+    /// Waits for the write under way, checkpoints the log into the file and closes every connection. Later calls of the
+    /// ports answer [`StoreError::Unavailable`].
+    pub async fn close(&self) {
+        self.readers.close().await;
+        if let Some(writer) = self.writer.lock().await.take()
+            && let Err(error) = writer.close().await
+        {
+            tracing::error!(error = &error as &dyn std::error::Error, "closing the SQLite database failed");
+        }
+    }
+
+    /// The writer, once no other write is under way.
+    pub(crate) async fn writer(&self) -> Result<Writer<'_>, StoreError> {
+        let guard = self.writer.lock().await;
+        if guard.is_none() { Err(unavailable(sqlx::Error::PoolClosed)) } else { Ok(Writer(guard)) }
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    pub(crate) fn notifier(&self, queue: QueueName) -> &Notify {
+        &self.wake[queue as usize]
+    }
+
+    /// Wakes receivers of these queues; call it after the commit.
+    pub(crate) fn wake(&self, queues: impl IntoIterator<Item = QueueName>) {
+        for queue in queues {
+            self.notifier(queue).notify_waiters();
+            self.notifier(queue).notify_one();
+        }
+    }
+}
+
+async fn applied(connection: &mut SqliteConnection) -> Vec<i64> {
+    // The table does not exist before the first migration.
+    sqlx::query_scalar("SELECT version FROM _sqlx_migrations").fetch_all(connection).await.unwrap_or_default()
+}
+
+/// The writing connection, held for one database transaction.
+pub(crate) struct Writer<'a>(MutexGuard<'a, Option<SqliteConnection>>);
+
+impl Writer<'_> {
+    /// Begins a database transaction that holds the write lock from its start, so that no later statement can fail for it.
+    pub(crate) async fn begin(&mut self, durability: Durability) -> Result<SqliteTransaction<'_>, StoreError> {
+        // The level cannot change inside a transaction; both statements go in one trip to the connection's thread.
+        let begin = match durability {
+            Durability::Full => "PRAGMA synchronous = FULL; BEGIN IMMEDIATE",
+            Durability::Lease => "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE",
+        };
+        let connection = self.0.as_mut().ok_or_else(|| unavailable(sqlx::Error::PoolClosed))?;
+        connection.begin_with(begin).await.map_err(unavailable)
+    }
+}
+
+/// Commits. After a failure that is not "busy", nobody can say whether the log reached the disk.
+pub(crate) async fn commit(transaction: SqliteTransaction<'_>) -> Result<(), StoreError> {
+    transaction.commit().await.map_err(|error| if is_busy(&error) { unavailable(error) } else { unknown(error) })
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    // SQLITE_BUSY is 5; extended codes keep it in their low byte.
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 5)
+}
+
+fn unknown(error: sqlx::Error) -> StoreError {
+    StoreError::OutcomeUnknown(Box::new(error))
+}
+
+/// The database did not do what it was asked; the transaction, if any, is rolled back.
+pub(crate) fn unavailable(error: sqlx::Error) -> StoreError {
+    StoreError::Unavailable(Box::new(error))
+}
+
+/// Milliseconds since 1970, as stored.
+pub(crate) fn millis(time: DateTime<Utc>) -> i64 {
+    time.timestamp_millis()
+}
+
+/// The time of stored milliseconds.
+pub(crate) fn time(millis: i64) -> Result<DateTime<Utc>, StoreError> {
+    DateTime::from_timestamp_millis(millis).ok_or_else(|| damaged("time"))
+}
+
+/// A stored value that the domain refuses.
+pub(crate) fn damaged(what: &str) -> StoreError {
+    StoreError::Damaged(what.to_owned())
+}
+
+#[async_trait::async_trait]
+impl Health for SqliteStore {
+    async fn check(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1 FROM sqlite_schema LIMIT 1").execute(&self.readers).await.map_err(unavailable)?;
+        Ok(())
+    }
+}
