@@ -43,7 +43,11 @@ impl Store for GatedStore {
         self.started.add_permits(1);
         self.gate.acquire().await.unwrap().forget();
         self.batches.lock().unwrap().push(changes.iter().map(ChangeSet::transaction_id).collect());
-        if self.fails { Err(StoreError::Unavailable("no disk".into())) } else { Ok(vec![Verdict::Applied; changes.len()]) }
+        if self.fails {
+            Err(StoreError::Unavailable("no disk".into()))
+        } else {
+            Ok(vec![Verdict::Applied; changes.len()])
+        }
     }
 }
 

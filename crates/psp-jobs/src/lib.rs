@@ -1,1 +1,9 @@
-//! Cron entrypoint and one-off jobs.
+//! Jobs: settlement and housekeeping, on a schedule or once.
+
+mod cron;
+mod housekeeping;
+mod settle;
+
+pub use cron::{CronJob, InvalidSchedule, JobResult, run_cron};
+pub use housekeeping::purge_idempotency_keys;
+pub use settle::{JobError, Summary, settle_payables};

@@ -99,7 +99,7 @@ impl TransactionReader for SqliteStore {
         let sql = concat!(
             "SELECT ",
             columns!(),
-            ", sealed_card FROM json_each(?) AS wanted CROSS JOIN transactions ON id = unhex(wanted.value)"
+            ", sealed_card FROM (SELECT unhex(value) AS wanted FROM json_each(?)) CROSS JOIN transactions ON id = wanted"
         );
         let wanted: Vec<_> = ids.iter().map(|id| id.0.simple().to_string()).collect();
         let query = sqlx::query(sql).bind(sqlx::types::Json(wanted));

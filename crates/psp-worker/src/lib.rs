@@ -1,1 +1,17 @@
-//! Queue consumers: authorization and settlement.
+//! Queue consumers: authorization of transactions and settlement of chunks.
+//!
+//! [`consume`] takes messages in batches as large as there is room for, prepares each batch at once (one read for all of
+//! its transactions), and runs every message on its own: a slow or poisonous one holds no other back. Acknowledgements are
+//! gathered while the previous ones are written. A handler that runs long keeps its message by extending the lease.
+
+mod consumer;
+mod retry;
+mod settlement;
+mod timeout_gateway;
+mod transactions;
+
+pub use consumer::{ConsumerOptions, Disposition, Handler, Job, consume};
+pub use retry::RetryPolicy;
+pub use settlement::settlement_handler;
+pub use timeout_gateway::TimeoutGateway;
+pub use transactions::transactions_handler;

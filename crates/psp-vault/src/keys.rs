@@ -1,0 +1,175 @@
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom, SystemRandom};
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// A 32-byte master key.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub(crate) struct MasterKey([u8; 32]);
+
+impl MasterKey {
+    /// Names the key in what it sealed; tells nothing of it.
+    pub(crate) fn id(&self) -> [u8; 4] {
+        let hash = digest(&SHA256, &self.0);
+        let mut id = [0; 4];
+        id.copy_from_slice(&hash.as_ref()[..4]);
+        id
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The keys of a vault: the first seals, all open.
+pub struct VaultKeys {
+    sealing: MasterKey,
+    older: Vec<MasterKey>,
+}
+
+/// Why keys are refused. Never carries a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("key {number} must be 32 bytes in base64, as `openssl rand -base64 32` prints them")]
+pub struct InvalidKeys {
+    number: usize,
+}
+
+impl VaultKeys {
+    /// The most keys.
+    pub const MAX_KEYS: usize = 8;
+
+    /// Reads 32-byte keys in base64, separated by commas.
+    ///
+    /// # Errors
+    /// [`InvalidKeys`] names the first that is not one, or the ninth.
+    pub fn parse(text: &SecretString) -> Result<Self, InvalidKeys> {
+        let mut keys = Vec::new();
+        for (index, part) in text.expose_secret().split(',').enumerate() {
+            let invalid = InvalidKeys { number: index + 1 };
+            let bytes = Zeroizing::new(STANDARD.decode(part.trim()).map_err(|_| invalid)?);
+            let key = <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| invalid)?;
+            if index == Self::MAX_KEYS {
+                return Err(invalid);
+            }
+            keys.push(MasterKey(key));
+        }
+        let older = keys.split_off(1.min(keys.len()));
+        let sealing = keys.pop().ok_or(InvalidKeys { number: 1 })?;
+        Ok(Self { sealing, older })
+    }
+
+    /// Reads the key file, making it with a random key and mode 0600 when there is none. Two processes that start at once
+    /// end with the same key.
+    ///
+    /// # Errors
+    /// When the file cannot be read or made, does not hold keys, or can be read by others than its owner.
+    pub fn load_or_create_file(path: &Path) -> io::Result<Self> {
+        if !path.try_exists()? {
+            create(path)?;
+        }
+        let mut file = OpenOptions::new().read(true).open(path)?;
+        refuse_if_readable_by_others(&file, path)?;
+        let mut text = Zeroizing::new(String::new());
+        file.read_to_string(&mut text)?;
+        Self::parse(&SecretString::from(text.trim()))
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display())))
+    }
+
+    pub(crate) fn sealing(&self) -> &MasterKey {
+        &self.sealing
+    }
+
+    pub(crate) fn by_id(&self, id: &[u8]) -> Option<&MasterKey> {
+        std::iter::once(&self.sealing).chain(&self.older).find(|key| key.id() == id)
+    }
+}
+
+impl fmt::Debug for VaultKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VaultKeys({} keys)", 1 + self.older.len())
+    }
+}
+
+/// Writes a whole key file beside the path and links it in, so that nobody ever reads half a key and the first one wins.
+fn create(path: &Path) -> io::Result<()> {
+    let mut key = Zeroizing::new([0; 32]);
+    SystemRandom::new().fill(&mut *key).map_err(|_| io::Error::other("no random numbers"))?;
+    let text = Zeroizing::new(STANDARD.encode(key.as_slice()));
+    let mut name = [0; 8];
+    SystemRandom::new().fill(&mut name).map_err(|_| io::Error::other("no random numbers"))?;
+    let draft = path.with_extension(format!("draft-{:016x}", u64::from_ne_bytes(name)));
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written = (|| {
+        let mut file = options.open(&draft)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::hard_link(&draft, path)
+    })();
+    let _ = std::fs::remove_file(&draft);
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.try_exists()? => Ok(()),
+        done => done,
+    }
+}
+
+#[cfg(unix)]
+fn refuse_if_readable_by_others(file: &std::fs::File, path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    // The six low bits are those of the group and of others.
+    if file.metadata()?.permissions().mode().trailing_zeros() >= 6 {
+        return Ok(());
+    }
+    let hint = format!("{0} can be read by others than its owner: chmod 600 {0}", path.display());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, hint))
+}
+
+#[cfg(not(unix))]
+fn refuse_if_readable_by_others(_: &std::fs::File, _: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_are_not_32_bytes_of_base64_are_refused_by_number() {
+        let good = STANDARD.encode([7; 32]);
+        for (text, number) in [(String::new(), 1), ("x".into(), 1), (format!("{good},short"), 2)] {
+            assert_eq!(VaultKeys::parse(&text.into()).map(drop).unwrap_err().number, number);
+        }
+        let keys = VaultKeys::parse(&format!("{good}, {good}").into()).unwrap();
+        assert_eq!(format!("{keys:?}"), "VaultKeys(2 keys)");
+    }
+
+    #[test]
+    fn a_key_file_is_made_once_for_its_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("psp.db.key");
+        let ids: Vec<_> = std::thread::scope(|scope| {
+            let make = || VaultKeys::load_or_create_file(&path).unwrap().sealing().id();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(make)).collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        assert!(ids.iter().all(|id| *id == ids[0]));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+            let refused = VaultKeys::load_or_create_file(&path).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        }
+    }
+}

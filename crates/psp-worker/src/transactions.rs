@@ -1,0 +1,85 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use backon::Retryable;
+use metrics::Counter;
+use psp_domain::ports::{Delivery, StoreError, TransactionReader, UnauthorizedTransaction};
+use psp_domain::usecases::{AuthorizeError, AuthorizeOutcome, AuthorizeTransaction};
+use psp_domain::{EventKind, TransactionId, TransactionStatus};
+
+use crate::consumer::{Disposition, Handler, Job};
+use crate::retry::in_place;
+
+/// Authorizes the transactions of `transaction.created` messages. Each batch is loaded with one read.
+///
+/// Bound the gateway's answers with [`crate::TimeoutGateway`].
+pub fn transactions_handler(
+    authorize: Arc<AuthorizeTransaction>,
+    transactions: Arc<dyn TransactionReader>,
+) -> Arc<dyn Handler> {
+    let count = |s: TransactionStatus| (s, metrics::counter!("psp_transactions_total", "status" => s.as_str()));
+    let ended = TransactionStatus::ALL.into_iter().map(count).collect();
+    Arc::new(TransactionsHandler { authorize, transactions, ended: Arc::new(ended) })
+}
+
+struct TransactionsHandler {
+    authorize: Arc<AuthorizeTransaction>,
+    transactions: Arc<dyn TransactionReader>,
+    ended: Arc<Vec<(TransactionStatus, Counter)>>,
+}
+
+#[async_trait]
+impl Handler for TransactionsHandler {
+    async fn prepare(&self, deliveries: &[Delivery]) -> Vec<Job> {
+        let ids: Vec<_> = deliveries.iter().map(|d| TransactionId(d.message.aggregate_id)).collect();
+        let load = || self.transactions.load_for_authorization(&ids);
+        let loaded = match load.retry(in_place()).when(is_passing).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "loading a batch failed");
+                return deliveries.iter().map(|_| ready(Disposition::Retry(error.to_string()))).collect();
+            }
+        };
+        let mut loaded: HashMap<_, _> = loaded.into_iter().map(|l| (l.transaction.id, l)).collect();
+        let mut job = |delivery: &Delivery| {
+            if delivery.message.kind != EventKind::TransactionCreated.as_str() {
+                return ready(Disposition::Dead(format!("not a message for this queue: {}", delivery.message.kind)));
+            }
+            match loaded.remove(&TransactionId(delivery.message.aggregate_id)) {
+                Some(transaction) => self.job(transaction, delivery.receive_count),
+                None => ready(Disposition::Dead("there is no such transaction".into())),
+            }
+        };
+        deliveries.iter().map(&mut job).collect()
+    }
+}
+
+impl TransactionsHandler {
+    fn job(&self, loaded: UnauthorizedTransaction, attempt: u32) -> Job {
+        let (authorize, ended) = (Arc::clone(&self.authorize), Arc::clone(&self.ended));
+        Box::pin(async move {
+            let execute = || authorize.execute(loaded.clone(), attempt);
+            let passing = |error: &AuthorizeError| matches!(error, AuthorizeError::Store(error) if is_passing(error));
+            match execute.retry(in_place()).when(passing).await {
+                Ok(AuthorizeOutcome::Done(status)) => {
+                    if let Some((_, counter)) = ended.iter().find(|(s, _)| *s == status) {
+                        counter.increment(1);
+                    }
+                    Disposition::Done
+                }
+                Ok(AuthorizeOutcome::Retry(reason)) => Disposition::Retry(reason),
+                Err(error) => Disposition::Retry(error.to_string()),
+            }
+        })
+    }
+}
+
+/// Whether asking the store again soon may help.
+pub(crate) fn is_passing(error: &StoreError) -> bool {
+    !matches!(error, StoreError::Damaged(_))
+}
+
+pub(crate) fn ready(disposition: Disposition) -> Job {
+    Box::pin(std::future::ready(disposition))
+}
