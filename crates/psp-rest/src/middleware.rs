@@ -1,0 +1,185 @@
+//! What every request passes: its id, the limits, metrics, one line of log, and the rendering of problems.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+use metrics::{Counter, Gauge, Histogram};
+
+use crate::problem::Problem;
+use crate::request::CUSTOMER_HEADER;
+use crate::state::App;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest request id that is taken over from the client, in bytes.
+const MAX_REQUEST_ID: usize = 128;
+/// The longest customer id that is logged, in bytes.
+const MAX_LOGGED_CUSTOMER: usize = psp_domain::CustomerId::MAX_LEN;
+
+pub(crate) async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let id = request_id(&app, &request);
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let customer = request.headers().get(CUSTOMER_HEADER).cloned();
+    let response = answer(&app, request, next).await;
+    let response = finish(response, &id);
+
+    let elapsed = begun.elapsed();
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    app.metrics.record(&method, route, response.status(), elapsed.as_secs_f64());
+    let customer = customer.as_ref().and_then(|c| c.to_str().ok()).filter(|c| c.len() <= MAX_LOGGED_CUSTOMER);
+    tracing::info!(
+        method = %method,
+        route,
+        status = response.status().as_u16(),
+        micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+        request_id = id.to_str().unwrap_or_default(),
+        customer,
+        "request"
+    );
+    response
+}
+
+/// Runs the request within the limits; a panic is a 500.
+async fn answer(app: &App, request: Request, next: Next) -> Response {
+    let Some(_place) = InFlightPlace::take(app) else {
+        return Problem::unavailable("overloaded", "too many requests at once").into_response();
+    };
+    let run = AssertUnwindSafe(next.run(request)).catch_unwind();
+    match tokio::time::timeout(app.options.request_timeout, run).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_panic)) => {
+            tracing::error!("a handler panicked");
+            Problem::internal().into_response()
+        }
+        Err(_elapsed) => Problem::unavailable(
+            "timeout",
+            "no answer in time; repeat the request with the same Idempotency-Key, or look it up",
+        )
+        .into_response(),
+    }
+}
+
+/// The client's request id where it is short visible ASCII, or a new one.
+fn request_id(app: &App, request: &Request) -> HeaderValue {
+    let usable = |value: &&HeaderValue| {
+        (1..=MAX_REQUEST_ID).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    request.headers().get(REQUEST_ID).filter(usable).cloned().unwrap_or_else(|| {
+        let mut buffer = [0; uuid::fmt::Hyphenated::LENGTH];
+        let text: &str = app.options.ids.next_id().as_hyphenated().encode_lower(&mut buffer);
+        HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("none"))
+    })
+}
+
+/// Renders a problem, ours or axum's own, and sets the headers of every response.
+fn finish(mut response: Response, id: &HeaderValue) -> Response {
+    let problem = response.extensions_mut().remove::<Problem>().or_else(|| foreign_problem(&response));
+    if let Some(problem) = problem {
+        let body = problem.render(id.to_str().unwrap_or_default());
+        let headers = response.headers_mut();
+        headers.remove(header::CONTENT_LENGTH);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        *response.body_mut() = Body::from(body);
+    }
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id.clone());
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The problem of an error that axum answered by itself.
+fn foreign_problem(response: &Response) -> Option<Problem> {
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return None;
+    }
+    Some(match status {
+        StatusCode::METHOD_NOT_ALLOWED => {
+            Problem::new(status, "method-not-allowed", "this path does not take this method; see Allow")
+        }
+        StatusCode::NOT_FOUND => Problem::missing("there is no such path"),
+        status if status.is_server_error() => Problem::internal(),
+        status => Problem::new(status, "bad-request", "the request cannot be understood"),
+    })
+}
+
+/// One of the places for requests at once; given back on drop.
+struct InFlightPlace<'a>(&'a AtomicUsize, &'a Gauge);
+
+impl<'a> InFlightPlace<'a> {
+    fn take(app: &'a App) -> Option<Self> {
+        let place = Self(&app.requests_in_flight, &app.metrics.in_flight);
+        place.1.increment(1.0);
+        let before = place.0.fetch_add(1, Ordering::Relaxed);
+        (before < app.options.max_in_flight).then_some(place)
+    }
+}
+
+impl Drop for InFlightPlace<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.1.decrement(1.0);
+    }
+}
+
+/// Handles of the request metrics, resolved once for each label set: recording a request must look no name up.
+pub(crate) struct RequestMetrics {
+    in_flight: Gauge,
+    routes: Vec<RouteMetrics>,
+}
+
+struct RouteMetrics {
+    method: Method,
+    route: &'static str,
+    seconds: Histogram,
+    statuses: [OnceLock<Counter>; STATUSES.len()],
+}
+
+/// Routes with handles of their own; everything else is counted together.
+const ROUTES: [(Method, &str); 6] = [
+    (Method::POST, "/transactions"),
+    (Method::GET, "/transactions"),
+    (Method::GET, "/transactions/{id}"),
+    (Method::GET, "/payables"),
+    (Method::GET, "/payables/{id}"),
+    (Method::GET, "/balance"),
+];
+
+const STATUSES: [u16; 13] = [200, 201, 307, 400, 404, 405, 409, 413, 415, 422, 431, 500, 503];
+
+impl RequestMetrics {
+    pub(crate) fn new() -> Self {
+        let other = (Method::OPTIONS, "other");
+        let of = |(method, route): (Method, &'static str)| RouteMetrics {
+            seconds: metrics::histogram!("psp_http_request_duration_seconds", "route" => route, "method" => method.to_string()),
+            method,
+            route,
+            statuses: Default::default(),
+        };
+        let routes = ROUTES.into_iter().chain([other]).map(of).collect();
+        Self { in_flight: metrics::gauge!("psp_http_requests_in_flight"), routes }
+    }
+
+    fn record(&self, method: &Method, route: &str, status: StatusCode, seconds: f64) {
+        let known = self.routes.iter().find(|r| r.method == *method && r.route == route);
+        let Some(metrics) = known.or(self.routes.last()) else { return };
+        metrics.seconds.record(seconds);
+        let status = status.as_u16();
+        let Some(index) = STATUSES.iter().position(|s| *s == status) else { return };
+        let counter = || {
+            let (method, route, status) = (metrics.method.to_string(), metrics.route, status.to_string());
+            metrics::counter!("psp_http_requests_total", "route" => route, "method" => method, "status" => status)
+        };
+        metrics.statuses[index].get_or_init(counter).increment(1);
+    }
+}

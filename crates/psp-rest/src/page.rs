@@ -1,0 +1,115 @@
+//! Pages of lists: `page` and `limit`, or `cursor` and `limit`; the next page is in the `Link` header (RFC 8288).
+
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use psp_domain::{PageRequest, Position};
+use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
+use uuid::Uuid;
+use validator::{Validate, ValidationErrors};
+
+use crate::problem::{Fault, Problem};
+
+/// Which part of a list.
+#[derive(Debug, Deserialize, IntoParams, Validate)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PageQuery {
+    /// The n-th page, newest first. Deeper than page 1000, follow the cursor.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 1)]
+    #[validate(custom(function = "in_range::<1, { PageRequest::MAX_PAGE }>"))]
+    page: Option<String>,
+    /// The most rows.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 100)]
+    #[validate(custom(function = "in_range::<1, { PageRequest::MAX_LIMIT }>"))]
+    limit: Option<String>,
+    /// Goes on where the page that named it ended, at the same cost at any depth. Not together with `page`.
+    #[validate(custom(function = "is_cursor"))]
+    cursor: Option<String>,
+}
+
+fn in_range<const LEAST: u32, const MOST: u32>(text: &str) -> Result<(), validator::ValidationError> {
+    let fits = text.parse::<u32>().is_ok_and(|number| (LEAST..=MOST).contains(&number));
+    let message = format!("must be an integer from {LEAST} to {MOST}");
+    if fits { Ok(()) } else { Err(validator::ValidationError::new("range").with_message(message.into())) }
+}
+
+fn is_cursor(text: &str) -> Result<(), validator::ValidationError> {
+    let message = "must be a cursor from a Link header".into();
+    Uuid::try_parse(text).map(drop).map_err(|_| validator::ValidationError::new("cursor").with_message(message))
+}
+
+/// Every fault, by parameter. The rejected values stay out of it.
+fn faults(errors: &ValidationErrors) -> Vec<Fault> {
+    let mut faults: Vec<_> = errors
+        .field_errors()
+        .into_iter()
+        .flat_map(|(field, errors)| {
+            errors.iter().map(move |error| Fault {
+                path: field.to_string().into(),
+                message: error.message.clone().unwrap_or_else(|| error.code.clone()),
+            })
+        })
+        .collect();
+    faults.sort_by(|a, b| a.path.cmp(&b.path));
+    faults
+}
+
+/// The page that a request asks for, with its customer: both are checked, and all faults are told together.
+pub(crate) struct ListRequest {
+    pub(crate) customer: psp_domain::CustomerId,
+    pub(crate) page: PageRequest,
+    path: String,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ListRequest {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let mut all = Vec::new();
+        let customer = crate::request::customer(&parts.headers).map_err(|fault| all.push(fault)).ok();
+        let query = Query::<PageQuery>::from_request_parts(parts, state).await;
+        let query = query.map_err(|_| all.push(Fault::new("query", "must name each parameter once"))).ok();
+        let page = query.and_then(|Query(query)| query.page_request().map_err(|faults| all.extend(faults)).ok());
+        match (customer, page) {
+            (Some(customer), Some(page)) => Ok(Self { customer, page, path: parts.uri.path().to_owned() }),
+            _ => Err(Problem::invalid(all)),
+        }
+    }
+}
+
+impl PageQuery {
+    fn page_request(&self) -> Result<PageRequest, Vec<Fault>> {
+        let mut all = self.validate().map_err(|errors| faults(&errors)).err().unwrap_or_default();
+        if self.page.is_some() && self.cursor.is_some() {
+            all.push(Fault::new("cursor", "must not be given together with page"));
+        }
+        if !all.is_empty() {
+            return Err(all);
+        }
+        let number = |text: &Option<String>, default| text.as_ref().and_then(|t| t.parse().ok()).unwrap_or(default);
+        let cursor = self.cursor.as_ref().and_then(|text| Uuid::try_parse(text).ok());
+        let position = cursor.map_or_else(|| Position::Page(number(&self.page, 1)), Position::After);
+        PageRequest::new(position, number(&self.limit, PageRequest::DEFAULT_LIMIT))
+            .map_err(|error| vec![Fault::new("limit", error.to_string())])
+    }
+}
+
+impl ListRequest {
+    /// The rows as JSON, with a link to the page after `next` where there is one.
+    pub(crate) fn respond(&self, rows: &[impl Serialize], next: Option<Uuid>) -> Response {
+        let Ok(json) = serde_json::to_vec(rows) else { return Problem::internal().into_response() };
+        let mut response = ([(header::CONTENT_TYPE, JSON)], json).into_response();
+        if let Some(next) = next {
+            let link = format!("<{}?cursor={}&limit={}>; rel=\"next\"", self.path, next.simple(), self.page.limit());
+            if let Ok(link) = HeaderValue::try_from(link) {
+                response.headers_mut().insert(HeaderName::from_static("link"), link);
+            }
+        }
+        response
+    }
+}
+
+/// The content type of every body that is no problem.
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");

@@ -1,0 +1,136 @@
+//! Errors as problem details (RFC 9457).
+
+use std::borrow::Cow;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use psp_domain::ports::StoreError;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// One fault of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct Fault {
+    /// The field, header or parameter.
+    #[schema(example = "amount")]
+    pub(crate) path: Cow<'static, str>,
+    /// What is wrong. Never the rejected value.
+    #[schema(example = "must be an integer or a string of digits, from 1 to 1000000000000")]
+    pub(crate) message: Cow<'static, str>,
+}
+
+impl Fault {
+    pub(crate) fn new(path: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { path: path.into(), message: message.into() }
+    }
+}
+
+/// A problem, before it is known which request it answers. The middleware renders it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Problem {
+    pub(crate) status: StatusCode,
+    pub(crate) slug: &'static str,
+    pub(crate) detail: Cow<'static, str>,
+    pub(crate) errors: Vec<Fault>,
+    pub(crate) retry_after_seconds: Option<u32>,
+}
+
+/// A problem as it is sent: `application/problem+json`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemBody<'a> {
+    /// Names the kind of problem; stable.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:psp:problem:invalid-request")]
+    kind: String,
+    /// The status in words.
+    #[schema(example = "Unprocessable Entity")]
+    title: &'a str,
+    /// The HTTP status.
+    #[schema(example = 422)]
+    status: u16,
+    /// What is wrong with this request.
+    detail: &'a str,
+    /// The request that failed: its id, as in the `x-request-id` header and the logs.
+    #[schema(example = "urn:psp:request:0199f0a0-0000-7000-8000-000000000000")]
+    instance: String,
+    /// Every fault of the request.
+    #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
+    errors: &'a [Fault],
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, slug: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, slug, detail: detail.into(), errors: Vec::new(), retry_after_seconds: None }
+    }
+
+    /// 422 with every fault.
+    pub(crate) fn invalid(errors: Vec<Fault>) -> Self {
+        let detail = "the request has faults; `errors` names each of them";
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-request", detail) }
+    }
+
+    /// 503 for a passing reason.
+    pub(crate) fn unavailable(slug: &'static str, detail: &'static str) -> Self {
+        Self { retry_after_seconds: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, slug, detail) }
+    }
+
+    /// 500 without details.
+    pub(crate) fn internal() -> Self {
+        let detail = "an internal error; the log has it under this request's id";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal-error", detail)
+    }
+
+    pub(crate) fn missing(what: &'static str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", what)
+    }
+
+    /// The body of this problem for a request.
+    pub(crate) fn render(&self, request_id: &str) -> Vec<u8> {
+        let body = ProblemBody {
+            kind: format!("urn:psp:problem:{}", self.slug),
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            instance: format!("urn:psp:request:{request_id}"),
+            errors: &self.errors,
+        };
+        serde_json::to_vec(&body).unwrap_or_default()
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        if !matches!(error, StoreError::Overloaded) {
+            tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
+        }
+        match error {
+            StoreError::Overloaded => {
+                Self::unavailable("overloaded", "too many writes are waiting; nothing was written")
+            }
+            StoreError::Unavailable(_) => {
+                Self::unavailable("unavailable", "the store is unavailable; nothing was written")
+            }
+            StoreError::OutcomeUnknown(_) => Self::unavailable(
+                "outcome-unknown",
+                "the write may or may not have happened; repeat the request with the same Idempotency-Key, or look it up",
+            ),
+            StoreError::Damaged(_) => Self::internal(),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        if let Some(seconds) = self.retry_after_seconds {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+pub(crate) async fn not_found() -> Problem {
+    Problem::missing("there is no such path")
+}

@@ -1,0 +1,135 @@
+//! Reading requests: headers and bodies, with every fault gathered.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use psp_domain::CustomerId;
+use serde_json::value::RawValue;
+
+use crate::problem::{Fault, Problem};
+
+pub(crate) const CUSTOMER_HEADER: HeaderName = HeaderName::from_static("x-customer-id");
+
+/// Whose request it is.
+pub(crate) fn customer(headers: &HeaderMap) -> Result<CustomerId, Fault> {
+    let path = "x-customer-id";
+    let mut values = headers.get_all(CUSTOMER_HEADER).iter();
+    let value = values.next().ok_or_else(|| Fault::new(path, "the header is required"))?;
+    if values.next().is_some() {
+        return Err(Fault::new(path, "must be given once"));
+    }
+    let text = value.to_str().unwrap_or_default();
+    text.parse().map_err(|error: psp_domain::InvalidName| Fault::new(path, error.to_string()))
+}
+
+/// The customer of a request that has no other faults.
+pub(crate) struct Customer(pub(crate) CustomerId);
+
+impl<S: Sync> FromRequestParts<S> for Customer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        customer(&parts.headers).map(Self).map_err(|fault| Problem::invalid(vec![fault]))
+    }
+}
+
+/// An id in the path. What is no UUID names nothing.
+pub(crate) struct PathId(pub(crate) uuid::Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let missing = || Problem::missing("there is no such resource");
+        let Path(text) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| missing())?;
+        text.parse().map(Self).map_err(|_| missing())
+    }
+}
+
+/// The bytes of a JSON body, no larger than the limit.
+pub(crate) struct JsonBytes(pub(crate) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for JsonBytes {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        if !is_json(request.headers()) {
+            let detail = "the body must be JSON, with content-type: application/json";
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail));
+        }
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                let detail = format!("the body must be at most {} bytes", crate::MAX_BODY_BYTES);
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
+            } else {
+                Problem::new(StatusCode::BAD_REQUEST, "bad-request", "the body could not be read")
+            }
+        })?;
+        Ok(Self(bytes))
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+        || (essence.len() > 5 && essence.to_ascii_lowercase().starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// The problem of a body that is no JSON, or JSON that is no object.
+pub(crate) fn unreadable(error: &serde_json::Error) -> Problem {
+    if error.classify() == serde_json::error::Category::Data {
+        Problem::invalid(vec![Fault::new("", "must be a JSON object that names no field twice")])
+    } else {
+        let detail = format!("the body is not JSON (line {}, column {})", error.line(), error.column());
+        Problem::new(StatusCode::BAD_REQUEST, "malformed-json", detail)
+    }
+}
+
+/// Takes the fields of an object apart and gathers their faults.
+#[derive(Default)]
+pub(crate) struct Fields {
+    pub(crate) faults: Vec<Fault>,
+}
+
+impl Fields {
+    /// A field that must be there, in the form that `read` takes.
+    pub(crate) fn required<T, E: Into<std::borrow::Cow<'static, str>>>(
+        &mut self,
+        path: &'static str,
+        value: Option<&RawValue>,
+        read: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        if value.is_none() {
+            self.faults.push(Fault::new(path, "is required"));
+        }
+        self.optional(path, value, read)
+    }
+
+    /// A field that may be absent or null.
+    pub(crate) fn optional<T, E: Into<std::borrow::Cow<'static, str>>>(
+        &mut self,
+        path: &'static str,
+        value: Option<&RawValue>,
+        read: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        match read(value?.get()) {
+            Ok(value) => Some(value),
+            Err(message) => {
+                self.faults.push(Fault::new(path, message));
+                None
+            }
+        }
+    }
+}
+
+/// The text of a JSON string.
+pub(crate) fn text(json: &str) -> Result<zeroize::Zeroizing<String>, String> {
+    serde_json::from_str(json).map(zeroize::Zeroizing::new).map_err(|_| "must be a string".to_owned())
+}
+
+/// A JSON string that a type of the domain takes.
+pub(crate) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(json: &str) -> Result<T, String> {
+    text(json)?.parse().map_err(|error: T::Err| error.to_string())
+}

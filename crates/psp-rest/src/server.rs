@@ -1,0 +1,76 @@
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+/// The most connections at once; more wait in the listener's backlog.
+const MAX_CONNECTIONS: usize = 8_192;
+/// How long a request's headers may take to arrive: slow senders must not hold connections.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most bytes of a request's line and headers together; more are answered 431.
+const MAX_HEADER_BYTES: usize = 32 * 1024;
+/// The most headers of a request; more are answered 431.
+const MAX_HEADERS: usize = 64;
+/// The wait after a failed accept (out of file descriptors, mostly).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves HTTP/1.1 until `stop` is ready. Then accepts no more, closes idle connections, and gives the requests under way
+/// `grace` to be answered.
+///
+/// # Errors
+/// [`io::ErrorKind::TimedOut`] when requests were still under way at the end of the grace period.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+    grace: Duration,
+) -> io::Result<()> {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .max_headers(MAX_HEADERS)
+        .pipeline_flush(true);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = GracefulShutdown::new();
+    tokio::pin!(stop);
+    loop {
+        let place = tokio::select! {
+            biased;
+            () = &mut stop => break,
+            place = Arc::clone(&places).acquire_owned() => place.map_err(io::Error::other)?,
+        };
+        let stream = tokio::select! {
+            biased;
+            () = &mut stop => break,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match stream {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "accepting a connection failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let _ = TcpStream::set_nodelay(&stream, true);
+        let service = TowerToHyperService::new(router.clone());
+        let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            // A client that breaks off is no event.
+            let _ = connection.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    tokio::time::timeout(grace, connections.shutdown())
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "requests were still under way"))
+}

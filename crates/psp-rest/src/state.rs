@@ -1,0 +1,69 @@
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use psp_domain::Currency;
+use psp_domain::ports::{
+    BalanceReader, Clock, Health, IdGenerator, PayableReader, RequestFingerprint, TransactionReader,
+};
+use psp_domain::usecases::CreateTransaction;
+
+use crate::idempotency::InFlight;
+use crate::middleware::RequestMetrics;
+
+/// What the routes need of the world.
+pub struct RestPorts {
+    /// `POST /transactions`.
+    pub create: Arc<CreateTransaction>,
+    /// `GET /transactions`.
+    pub transactions: Arc<dyn TransactionReader>,
+    /// `GET /payables`.
+    pub payables: Arc<dyn PayableReader>,
+    /// `GET /balance`.
+    pub balances: Arc<dyn BalanceReader>,
+    /// Tells whether an idempotency key comes back with the same request.
+    pub fingerprints: Arc<dyn RequestFingerprint>,
+    /// What readiness asks, by name.
+    pub health: Vec<(&'static str, Arc<dyn Health>)>,
+}
+
+/// How the routes behave.
+#[derive(Clone)]
+pub struct RestOptions {
+    /// The currency of a transaction that names none.
+    pub default_currency: Currency,
+    /// Whether a card whose expiry has passed is refused (422); otherwise that is the issuer's to judge.
+    pub refuse_expired_cards: bool,
+    /// The most requests at once; one more is answered 503.
+    pub max_in_flight: usize,
+    /// How long a request may take; then it is answered 503.
+    pub request_timeout: Duration,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Request ids.
+    pub ids: Arc<dyn IdGenerator>,
+}
+
+/// Shared by all requests.
+pub(crate) struct App {
+    pub(crate) ports: RestPorts,
+    pub(crate) options: RestOptions,
+    pub(crate) prometheus: Option<PrometheusHandle>,
+    pub(crate) keys_in_flight: InFlight,
+    pub(crate) requests_in_flight: AtomicUsize,
+    pub(crate) metrics: RequestMetrics,
+}
+
+impl App {
+    pub(crate) fn new(ports: RestPorts, options: RestOptions, prometheus: Option<PrometheusHandle>) -> Self {
+        Self {
+            ports,
+            options,
+            prometheus,
+            keys_in_flight: InFlight::default(),
+            requests_in_flight: AtomicUsize::new(0),
+            metrics: RequestMetrics::new(),
+        }
+    }
+}
