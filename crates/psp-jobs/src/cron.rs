@@ -113,7 +113,7 @@ async fn run_on_ticks(job: CronJob, mut ticks: mpsc::Receiver<()>, clock: Arc<dy
         metrics::counter!("psp_job_runs_total", "job" => job.name, "outcome" => outcome).increment(1);
         metrics::histogram!("psp_job_duration_seconds", "job" => job.name).record(begun.elapsed().as_secs_f64());
         if let Some(error) = failure {
-            tracing::error!(job = job.name, error, "the job failed")
+            tracing::error!(job = job.name, error, "the job failed");
         } else {
             #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit 52 bits")]
             let now = clock.now().timestamp() as f64;

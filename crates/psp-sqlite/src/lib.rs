@@ -27,4 +27,4 @@ mod settlement;
 mod transactions;
 
 pub use connection::{OpenError, SqliteStore};
-pub use options::SqliteOptions;
+pub use options::{InvalidAddress, SqliteOptions};

@@ -18,6 +18,11 @@ pub struct SqliteOptions {
     pub poll_interval: Duration,
 }
 
+/// The address names no database file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be sqlite:// and the path of a file")]
+pub struct InvalidAddress;
+
 impl SqliteOptions {
     /// Pages of the write-ahead log (4 KiB each) after which a commit also checkpoints: 16 MiB.
     const CHECKPOINT_PAGES: &'static str = "4096";
@@ -37,6 +42,18 @@ impl SqliteOptions {
             busy_timeout: Duration::from_secs(10),
             poll_interval: Duration::from_millis(200),
         }
+    }
+
+    /// The database's file.
+    ///
+    /// # Errors
+    /// When the address is not `sqlite://` and the path of a file.
+    pub fn file(&self) -> Result<std::path::PathBuf, InvalidAddress> {
+        let options: SqliteConnectOptions = self.url.parse().map_err(|_| InvalidAddress)?;
+        let file = options.get_filename();
+        // The driver gives a database in memory such a name; it could not be shared by several connections.
+        let in_memory = self.url.contains(":memory:") || self.url.contains("mode=memory");
+        if in_memory || file.as_os_str().is_empty() { Err(InvalidAddress) } else { Ok(file.to_owned()) }
     }
 
     pub(crate) fn writer(&self) -> Result<SqliteConnectOptions, sqlx::Error> {

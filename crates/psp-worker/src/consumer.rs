@@ -139,8 +139,7 @@ impl Consumer {
                 Err(error) => {
                     failures += 1;
                     let delay = self.options.retry.delay(failures).min(Duration::from_secs(30));
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(queue = %self.name, error, ?delay, "receiving failed");
+                    tracing::error!(queue = %self.name, error = &error as &dyn std::error::Error, ?delay, "receiving failed");
                     let _ = timeout(delay, stop.cancelled()).await;
                 }
             }
@@ -163,7 +162,7 @@ impl Consumer {
         tasks: TaskTracker,
     ) {
         let prepared = AssertUnwindSafe(self.handler.prepare(&deliveries)).catch_unwind().await;
-        let jobs = prepared.unwrap_or_else(|_| Vec::from_iter(deliveries.iter().map(|_| panicked())));
+        let jobs = prepared.unwrap_or_else(|_| deliveries.iter().map(|_| panicked()).collect());
         for ((delivery, job), permit) in deliveries.into_iter().zip(jobs).zip(permits) {
             let consumer = Arc::clone(&self);
             tasks.spawn(async move {

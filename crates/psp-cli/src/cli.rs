@@ -1,0 +1,116 @@
+use chrono::NaiveDate;
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use psp_domain::{MessageId, QueueName};
+
+use crate::settings::SettingArgs;
+
+const EXAMPLES: &str = "\
+Examples:
+  psp                                    run everything with the database psp.db
+  psp --listen 127.0.0.1:8080            … on another address
+  psp job settle-payables                settle what is due today
+  psp job settle-payables --date 2026-12-31
+  psp dlq list                           what needs a person
+  psp config                             the settings in effect
+
+Every setting is a flag, a variable of the environment, or a line of psp.toml; the first of them wins.
+`psp --help` lists them all; docs/configuration.md explains them.";
+
+/// A payment service provider in one process.
+#[derive(Parser)]
+#[command(name = "psp", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) settings: SettingArgs,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run everything in one process: API, workers and scheduler (the default)
+    Serve,
+    /// Run the REST API
+    Api,
+    /// Run the queue consumers
+    Worker,
+    /// Run the scheduled jobs
+    Scheduler,
+    /// Create or update the database
+    Migrate,
+    /// Run a job once
+    #[command(subcommand)]
+    Job(Job),
+    /// Look at dead letters, replay or discard them
+    #[command(subcommand)]
+    Dlq(Dlq),
+    /// Print the settings in effect as TOML, with secrets hidden
+    Config,
+    /// Print the OpenAPI document as JSON
+    Openapi,
+    /// Print shell completions
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+    /// Ask the process at `PSP_LISTEN` whether it is ready; exit code 0 if so, 1 if not
+    Healthcheck,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Job {
+    /// Settle the payables due on or before a date
+    SettlePayables {
+        /// The date, UTC; today where absent
+        #[arg(long, value_name = "YYYY-MM-DD")]
+        date: Option<NaiveDate>,
+        /// Print the summary as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete expired idempotency keys
+    PurgeIdempotencyKeys,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Dlq {
+    /// List dead letters, oldest first
+    List {
+        /// Of this queue only: transactions or payables-settlement
+        #[arg(long, value_parser = queue)]
+        queue: Option<QueueName>,
+        /// The most rows
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one dead letter as JSON
+    Show {
+        /// Its id
+        id: MessageId,
+    },
+    /// Put dead letters back on their queues
+    Replay(Chosen),
+    /// Give dead letters up
+    Discard(Chosen),
+}
+
+/// Which dead letters.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Chosen {
+    /// Their ids
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<MessageId>,
+    /// All of this queue
+    #[arg(long, value_name = "QUEUE", value_parser = queue)]
+    pub(crate) all: Option<QueueName>,
+}
+
+fn queue(name: &str) -> Result<QueueName, String> {
+    let names = QueueName::ALL.map(QueueName::as_str).join(" or ");
+    QueueName::from_name(name).ok_or_else(|| format!("must be {names}"))
+}

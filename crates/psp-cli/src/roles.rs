@@ -1,0 +1,231 @@
+//! Long-running roles: started together, stopped in order.
+//!
+//! At SIGTERM or SIGINT no more requests, messages and schedules are taken; those under way are finished; then waiting
+//! writes are committed; then the database is closed. A second signal, or the end of the grace period, ends at once.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use metrics_exporter_prometheus::PrometheusHandle;
+use psp_domain::QueueName;
+use psp_domain::ports::Queue;
+use psp_jobs::CronJob;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::telemetry;
+use crate::wiring::Wiring;
+
+/// How often queues are measured.
+const MEASURE: Duration = Duration::from_secs(5);
+
+/// What a process does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Roles {
+    pub(crate) api: bool,
+    pub(crate) worker: bool,
+    pub(crate) scheduler: bool,
+}
+
+impl Roles {
+    pub(crate) const ALL: Self = Self { api: true, worker: true, scheduler: true };
+    pub(crate) const API: Self = Self { api: true, worker: false, scheduler: false };
+    pub(crate) const WORKER: Self = Self { api: false, worker: true, scheduler: false };
+    pub(crate) const SCHEDULER: Self = Self { api: false, worker: false, scheduler: true };
+}
+
+/// A part of the process; it ends only when told to.
+type Parts = JoinSet<(&'static str, anyhow::Result<()>)>;
+
+/// Runs the roles until a signal, or until one of them fails.
+pub(crate) async fn run(wiring: Wiring, roles: Roles) -> anyhow::Result<()> {
+    let signals = Signals::listen()?;
+    let metrics = telemetry::record_metrics().context("metrics")?;
+    let (wiring, stop, mut parts) = (Arc::new(wiring), CancellationToken::new(), Parts::new());
+    if roles.api {
+        start_api(&wiring, &stop, &mut parts, metrics.clone()).await?;
+    } else if let Some(address) = wiring.settings.admin_listen {
+        let router = psp_rest::admin_router(wiring.health(), Some(metrics.clone()));
+        listen(&wiring, &stop, &mut parts, "admin", address, router).await?;
+    }
+    if roles.worker {
+        start_worker(&wiring, &stop, &mut parts);
+    }
+    if roles.scheduler {
+        start_scheduler(&wiring, &stop, &mut parts)?;
+    }
+    let meter = tokio::spawn(measure(Arc::clone(&wiring)));
+    tracing::info!(?roles, database = %wiring.settings.database_file.display(), version = env!("CARGO_PKG_VERSION"), "started");
+
+    let failure = tokio::select! {
+        () = signals.first() => None,
+        () = wiring.batching.ended() => Some(anyhow::anyhow!("the batch writer ended by itself")),
+        Some(ended) = parts.join_next() => Some(describe(ended)),
+    };
+    tracing::info!("stopping");
+    stop.cancel();
+    meter.abort();
+    let stopped = async {
+        let mut failure = failure;
+        while let Some(ended) = parts.join_next().await {
+            if !matches!(ended, Ok((_, Ok(())))) {
+                failure.get_or_insert(describe(ended));
+            }
+        }
+        wiring.close().await;
+        failure
+    };
+    let failure = tokio::select! {
+        failure = stopped => failure,
+        () = signals.first() => bail!("stopped at once by a second signal"),
+        () = tokio::time::sleep(wiring.settings.shutdown_grace) => bail!("the grace period ended before everything had stopped"),
+    };
+    tracing::info!("stopped");
+    failure.map_or(Ok(()), Err)
+}
+
+fn describe(ended: Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>) -> anyhow::Error {
+    match ended {
+        Ok((name, Ok(()))) => anyhow::anyhow!("{name} ended by itself"),
+        Ok((name, Err(error))) => error.context(name),
+        Err(panic) => anyhow::Error::new(panic),
+    }
+}
+
+async fn start_api(
+    wiring: &Arc<Wiring>,
+    stop: &CancellationToken,
+    parts: &mut Parts,
+    metrics: PrometheusHandle,
+) -> anyhow::Result<()> {
+    let (rest, options) = wiring.rest();
+    let router = psp_rest::router(rest, options, Some(metrics));
+    let address = wiring.settings.listen;
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "PSP_AUTH=header trusts x-customer-id: let only an authenticating gateway reach this address");
+    }
+    listen(wiring, stop, parts, "api", address, router).await
+}
+
+async fn listen(
+    wiring: &Arc<Wiring>,
+    stop: &CancellationToken,
+    parts: &mut Parts,
+    name: &'static str,
+    address: std::net::SocketAddr,
+    router: axum::Router,
+) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let address = listener.local_addr()?;
+    tracing::info!(%address, name, "listening");
+    if name == "api" && std::io::stderr().is_terminal() {
+        eprintln!("\n  psp is ready at http://{address}: its documentation is at http://{address}/docs\n");
+    }
+    let (stop, grace) = (stop.clone().cancelled_owned(), wiring.settings.shutdown_grace.mul_f32(0.8));
+    parts.spawn(async move { (name, psp_rest::serve(listener, router, stop, grace).await.map_err(Into::into)) });
+    Ok(())
+}
+
+fn start_worker(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mut Parts) {
+    let transactions = psp_worker::transactions_handler(Arc::new(wiring.authorize()), Arc::clone(&wiring.store) as _);
+    let settlement = psp_worker::settlement_handler(wiring.settle());
+    for (queue, handler) in [(QueueName::Transactions, transactions), (QueueName::PayablesSettlement, settlement)] {
+        let store = Arc::clone(&wiring.store) as Arc<dyn Queue>;
+        let consumer = psp_worker::consume(store, queue, handler, wiring.consumer_options(), stop.clone());
+        parts.spawn(async move {
+            consumer.await;
+            (queue.as_str(), Ok(()))
+        });
+    }
+}
+
+fn start_scheduler(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mut Parts) -> anyhow::Result<()> {
+    let settle = {
+        let wiring = Arc::clone(wiring);
+        move || {
+            let (settle, chunk_size) = (wiring.settle(), wiring.settings.settlement_chunk_size);
+            async move {
+                let summary = psp_jobs::settle_payables(&settle, None, chunk_size, |_| {}).await?;
+                tracing::info!(
+                    run = %summary.run_id,
+                    chunks = summary.chunks,
+                    payables = summary.payables,
+                    transactions = summary.transactions,
+                    amounts = ?summary.amounts,
+                    seconds = summary.elapsed.as_secs_f64(),
+                    "payables settled"
+                );
+                Ok(())
+            }
+        }
+    };
+    let purge = {
+        let (store, clock) = (Arc::clone(&wiring.store), Arc::clone(&wiring.sources.clock));
+        move || {
+            let (store, clock) = (Arc::clone(&store), Arc::clone(&clock));
+            async move {
+                let keys = psp_jobs::purge_idempotency_keys(&*store, &*clock).await?;
+                tracing::info!(keys, "idempotency keys purged");
+                Ok(())
+            }
+        }
+    };
+    let jobs = vec![
+        CronJob::new("settle-payables", &wiring.settings.settlement_cron, settle)?,
+        CronJob::new("purge-idempotency-keys", &wiring.settings.purge_cron, purge)?,
+    ];
+    let (clock, stop) = (Arc::clone(&wiring.sources.clock), stop.clone());
+    let grace = wiring.settings.shutdown_grace.mul_f32(0.8);
+    parts.spawn(async move { ("scheduler", psp_jobs::run_cron(jobs, clock, grace, stop).await.map_err(Into::into)) });
+    Ok(())
+}
+
+/// Keeps the gauges of the queues.
+#[expect(clippy::cast_precision_loss, reason = "gauges are floats; counts of messages and seconds fit 52 bits")]
+async fn measure(wiring: Arc<Wiring>) {
+    let mut ticks = tokio::time::interval(MEASURE);
+    loop {
+        ticks.tick().await;
+        let Ok(depths) = wiring.store.depths().await else { continue };
+        let now = wiring.sources.clock.now();
+        for depth in depths {
+            let queue = depth.queue.as_str();
+            let age = depth.oldest.map_or(0, |oldest| (now - oldest).num_seconds().max(0));
+            metrics::gauge!("psp_queue_depth", "queue" => queue).set(depth.pending as f64);
+            metrics::gauge!("psp_dead_letters", "queue" => queue).set(depth.dead as f64);
+            metrics::gauge!("psp_queue_oldest_seconds", "queue" => queue).set(age as f64);
+        }
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals(tokio::sync::Mutex<tokio::sync::mpsc::Receiver<()>>);
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).context("signals")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
+        let (sender, receiver) = tokio::sync::mpsc::channel(2);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if sender.send(()).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self(tokio::sync::Mutex::new(receiver)))
+    }
+
+    /// The first signal that nobody waited for yet.
+    async fn first(&self) {
+        self.0.lock().await.recv().await;
+    }
+}

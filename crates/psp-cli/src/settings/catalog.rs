@@ -1,0 +1,114 @@
+//! Every setting, once: its flag, variable, key in the file, default and meaning.
+
+use std::collections::{BTreeMap, HashMap};
+
+use psp_domain::{FeeRule, PaymentMethod};
+use serde::Deserialize;
+
+use super::Source;
+
+/// One setting.
+pub(crate) struct Setting {
+    /// The variable of the environment.
+    pub(crate) env: &'static str,
+    /// The key in the file; the flag is the same with hyphens.
+    pub(crate) key: &'static str,
+    pub(crate) default: &'static str,
+    pub(crate) meaning: &'static str,
+    /// Never shown.
+    pub(crate) secret: bool,
+}
+
+macro_rules! settings {
+    ($($key:ident, $env:literal, $default:literal, $secret:literal, $meaning:literal;)*) => {
+        /// The settings as flags and variables.
+        #[derive(clap::Args, Default)]
+        #[command(next_help_heading = "Settings")]
+        pub(crate) struct SettingArgs {
+            /// The TOML file to read; psp.toml where there is one
+            #[arg(long, env = "PSP_CONFIG", global = true, value_name = "FILE")]
+            pub(crate) config: Option<String>,
+            $(
+                #[arg(long, env = $env, global = true, hide_short_help = true, hide_env_values = true, value_name = "VALUE",
+                      allow_hyphen_values = true, help = $meaning)]
+                $key: Option<String>,
+            )*
+        }
+
+        /// The settings as a file.
+        #[derive(Deserialize, Default)]
+        #[serde(deny_unknown_fields)]
+        pub(super) struct FileSettings {
+            /// Fee rules that replace the default ones, by payment method.
+            pub(super) fees: Option<BTreeMap<PaymentMethod, FeeRule>>,
+            $($key: Option<String>,)*
+        }
+
+        /// Every setting.
+        pub(crate) const CATALOG: &[Setting] = &[
+            $(Setting { env: $env, key: stringify!($key), default: $default, meaning: $meaning, secret: $secret },)*
+        ];
+
+        impl Texts {
+            /// The texts of all settings: from flags and environment, then the file, then the defaults.
+            pub(super) fn merge(args: &SettingArgs, file: &FileSettings) -> Self {
+                let mut texts = HashMap::new();
+                $(texts.insert($env, match (&args.$key, &file.$key) {
+                    (Some(text), _) => (text.clone(), Source::Given),
+                    (None, Some(text)) => (text.clone(), Source::File),
+                    (None, None) => ($default.to_owned(), Source::Default),
+                });)*
+                Self(texts)
+            }
+        }
+    };
+}
+
+settings! {
+    database_url, "DATABASE_URL", "sqlite://psp.db", false, "The database: `sqlite://` and a path; created when missing";
+    queue, "PSP_QUEUE", "database", false, "The queue: `database` (the outbox table is the queue)";
+    listen, "PSP_LISTEN", "127.0.0.1:3000", false, "The address of the API; port 0 takes a free one";
+    admin_listen, "PSP_ADMIN_LISTEN", "", false, "An address for health and metrics of `psp worker` and `psp scheduler`; none where absent";
+    auth, "PSP_AUTH", "header", false, "Who a customer is: `header` trusts `x-customer-id`, for use behind an authenticating gateway";
+    default_currency, "PSP_DEFAULT_CURRENCY", "BRL", false, "ISO 4217: the currency of requests that name none";
+    refuse_expired_cards, "PSP_REFUSE_EXPIRED_CARDS", "false", false, "`true` answers 422 to an expiry in the past; otherwise the issuer judges";
+    card_keys, "PSP_CARD_KEYS", "", true, "Secret. 32-byte keys in base64, separated by commas: the first seals cards, all open; where absent, a key file made beside the database";
+    settlement_cron, "PSP_SETTLEMENT_CRON", "5 0 * * *", false, "When due payables are settled: cron, 5 or 6 fields, UTC";
+    purge_cron, "PSP_PURGE_CRON", "35 * * * *", false, "When expired idempotency keys are deleted: cron, 5 or 6 fields, UTC";
+    settlement_chunk_size, "PSP_SETTLEMENT_CHUNK_SIZE", "1000", false, "Payables of one settlement transaction, 1 to 10000";
+    worker_concurrency, "PSP_WORKER_CONCURRENCY", "128", false, "Messages in hand per queue, 1 to 4096";
+    visibility_timeout_ms, "PSP_VISIBILITY_TIMEOUT_MS", "30000", false, "How long a message stays with a worker before it comes again, 100 ms to 12 h; extended while the worker lives";
+    gateway_timeout_ms, "PSP_GATEWAY_TIMEOUT_MS", "10000", false, "How long a gateway may take, 1 ms to 2 min";
+    sandbox_slow_ms, "PSP_SANDBOX_SLOW_MS", "5000", false, "How long the sandbox takes for its slow card, 0 to 2 min";
+    retry_base_ms, "PSP_RETRY_BASE_MS", "1000", false, "The delay after a first failed attempt, 1 ms to 1 h; doubles with each";
+    retry_max_ms, "PSP_RETRY_MAX_MS", "300000", false, "The longest delay between attempts, 1 ms to 12 h";
+    max_in_flight, "PSP_MAX_IN_FLIGHT", "1024", false, "Requests at once, 1 to 100000; more are answered 503";
+    max_waiting_writes, "PSP_MAX_WAITING_WRITES", "4096", false, "Writes that wait for a commit, 1 to 100000; more are answered 503";
+    max_batch, "PSP_MAX_BATCH", "256", false, "Writes of one commit, 1 to 1024";
+    request_timeout_ms, "PSP_REQUEST_TIMEOUT_MS", "30000", false, "How long a request may take, 100 ms to 10 min";
+    shutdown_grace_ms, "PSP_SHUTDOWN_GRACE_MS", "25000", false, "How long stopping may take, 100 ms to 10 min";
+    log, "PSP_LOG", "info", false, "What is logged: a tracing filter such as `info,psp_worker=debug`";
+    log_format, "PSP_LOG_FORMAT", "auto", false, "`pretty`, `json`, or `auto`: pretty on a terminal, JSON otherwise";
+}
+
+/// The text and source of every setting, by its variable.
+#[derive(Clone)]
+pub(super) struct Texts(HashMap<&'static str, (String, Source)>);
+
+impl Texts {
+    pub(super) fn find(&self, env: &str) -> (&str, Source) {
+        self.0.get(env).map_or(("", Source::Default), |(text, source)| (text, *source))
+    }
+
+    pub(super) fn get(&self, env: &str) -> &str {
+        self.find(env).0
+    }
+
+    /// The defaults, with some of them replaced.
+    #[cfg(test)]
+    pub(super) fn given(given: &[(&'static str, &str)]) -> Self {
+        let mut texts = Self::merge(&SettingArgs::default(), &FileSettings::default());
+        texts.0.extend(given.iter().map(|(env, text)| (*env, ((*text).to_owned(), Source::Given))));
+        texts
+    }
+}

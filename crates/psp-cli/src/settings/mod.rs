@@ -1,0 +1,237 @@
+//! Settings: flags, then the environment, then a TOML file, then defaults. All faults are told at once.
+
+mod catalog;
+mod parse;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use psp_domain::{Currency, FeeRule, FeeRules, PaymentMethod};
+use psp_sqlite::SqliteOptions;
+use psp_vault::VaultKeys;
+use secrecy::{ExposeSecret, SecretString};
+
+pub(crate) use catalog::{CATALOG, SettingArgs};
+use catalog::{FileSettings, Texts};
+use parse::Parser;
+
+/// The file that is read when there is one and no other is named.
+const DEFAULT_FILE: &str = "psp.toml";
+
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A flag or the environment.
+    Given,
+    /// The TOML file.
+    File,
+    /// Neither.
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Given => "flag or environment",
+            Self::File => "file",
+            Self::Default => "default",
+        })
+    }
+}
+
+/// How logs look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// Pretty on a terminal, JSON otherwise.
+    Auto,
+    Pretty,
+    Json,
+}
+
+/// The settings in effect.
+pub(crate) struct Settings {
+    pub(crate) sqlite: SqliteOptions,
+    pub(crate) database_file: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin_listen: Option<SocketAddr>,
+    pub(crate) default_currency: Currency,
+    pub(crate) refuse_expired_cards: bool,
+    pub(crate) card_keys: Option<SecretString>,
+    pub(crate) settlement_cron: String,
+    pub(crate) purge_cron: String,
+    pub(crate) settlement_chunk_size: u32,
+    pub(crate) worker_concurrency: usize,
+    pub(crate) gateway_timeout: Duration,
+    pub(crate) sandbox_slow: Duration,
+    pub(crate) retry_base: Duration,
+    pub(crate) retry_max: Duration,
+    pub(crate) max_in_flight: usize,
+    pub(crate) max_waiting_writes: usize,
+    pub(crate) max_batch: usize,
+    pub(crate) request_timeout: Duration,
+    pub(crate) shutdown_grace: Duration,
+    pub(crate) log: String,
+    pub(crate) log_format: LogFormat,
+    pub(crate) fees: FeeRules,
+    fee_overrides: BTreeMap<PaymentMethod, FeeRule>,
+    texts: Texts,
+}
+
+/// Everything that is wrong with the configuration, on one line.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub(crate) struct WrongSettings(Vec<String>);
+
+impl Settings {
+    /// Reads flags, environment and file.
+    pub(crate) fn load(args: &SettingArgs) -> Result<Self, WrongSettings> {
+        let file = read_file(args.config.as_deref()).map_err(|fault| WrongSettings(vec![fault]))?;
+        let fee_overrides = file.fees.clone().unwrap_or_default();
+        Self::from_texts(&Texts::merge(args, &file), fee_overrides)
+    }
+
+    fn from_texts(texts: &Texts, fee_overrides: BTreeMap<PaymentMethod, FeeRule>) -> Result<Self, WrongSettings> {
+        let mut p = Parser::new(texts);
+        let mut sqlite = SqliteOptions::new(texts.get("DATABASE_URL"));
+        let database_file = p.database(&sqlite);
+        sqlite.visibility_timeout = p.millis("PSP_VISIBILITY_TIMEOUT_MS", 100..=43_200_000);
+        p.one_of("PSP_QUEUE", &["database"]);
+        p.one_of("PSP_AUTH", &["header"]);
+        let card_keys = p.card_keys();
+        let fees = p.fees(&fee_overrides);
+        let settings = Self {
+            listen: p.address("PSP_LISTEN"),
+            admin_listen: p.optional_address("PSP_ADMIN_LISTEN"),
+            default_currency: p.parsed("PSP_DEFAULT_CURRENCY", Currency::BRL),
+            refuse_expired_cards: p.flag("PSP_REFUSE_EXPIRED_CARDS"),
+            settlement_cron: p.cron("PSP_SETTLEMENT_CRON"),
+            purge_cron: p.cron("PSP_PURGE_CRON"),
+            settlement_chunk_size: p.number("PSP_SETTLEMENT_CHUNK_SIZE", 1..=10_000),
+            worker_concurrency: p.size("PSP_WORKER_CONCURRENCY", 1..=4_096),
+            gateway_timeout: p.millis("PSP_GATEWAY_TIMEOUT_MS", 1..=120_000),
+            sandbox_slow: p.millis("PSP_SANDBOX_SLOW_MS", 0..=120_000),
+            retry_base: p.millis("PSP_RETRY_BASE_MS", 1..=3_600_000),
+            retry_max: p.millis("PSP_RETRY_MAX_MS", 1..=43_200_000),
+            max_in_flight: p.size("PSP_MAX_IN_FLIGHT", 1..=100_000),
+            max_waiting_writes: p.size("PSP_MAX_WAITING_WRITES", 1..=100_000),
+            max_batch: p.size("PSP_MAX_BATCH", 1..=1_024),
+            request_timeout: p.millis("PSP_REQUEST_TIMEOUT_MS", 100..=600_000),
+            shutdown_grace: p.millis("PSP_SHUTDOWN_GRACE_MS", 100..=600_000),
+            log: p.log_filter(),
+            log_format: match p.one_of("PSP_LOG_FORMAT", &["auto", "pretty", "json"]) {
+                "json" => LogFormat::Json,
+                "pretty" => LogFormat::Pretty,
+                _ => LogFormat::Auto,
+            },
+            sqlite,
+            database_file,
+            card_keys,
+            fees,
+            fee_overrides,
+            texts: texts.clone(),
+        };
+        let faults = p.into_faults();
+        if faults.is_empty() { Ok(settings) } else { Err(WrongSettings(faults)) }
+    }
+
+    /// Every setting with its value (`None`: unset) and source, secrets hidden, in the order of the catalog.
+    pub(crate) fn effective(&self) -> impl Iterator<Item = (&'static catalog::Setting, Option<String>, Source)> {
+        CATALOG.iter().map(|setting| {
+            let (text, source) = self.texts.find(setting.env);
+            let shown = (!text.is_empty()).then(|| if setting.secret { "***".into() } else { text.to_owned() });
+            (setting, shown, source)
+        })
+    }
+
+    /// The fee rules that the file replaces.
+    pub(crate) fn fee_overrides(&self) -> &BTreeMap<PaymentMethod, FeeRule> {
+        &self.fee_overrides
+    }
+
+    /// The vault's keys: configured, or from the file beside the database.
+    pub(crate) fn vault_keys(&self) -> anyhow::Result<VaultKeys> {
+        use anyhow::Context;
+        if let Some(keys) = &self.card_keys {
+            return VaultKeys::parse(keys).context("PSP_CARD_KEYS");
+        }
+        let mut path = self.database_file.clone().into_os_string();
+        path.push(".key");
+        let path = PathBuf::from(path);
+        VaultKeys::load_or_create_file(&path).with_context(|| format!("the key file {}", path.display()))
+    }
+}
+
+fn read_file(path: Option<&str>) -> Result<FileSettings, String> {
+    let (path, required) = path.map_or((DEFAULT_FILE, false), |path| (path, true));
+    let source = config::File::new(path, config::FileFormat::Toml).required(required);
+    let file = config::Config::builder().add_source(source).build().map_err(|error| error.to_string())?;
+    file.try_deserialize().map_err(|error| format!("{path}: {error}"))
+}
+
+impl Parser<'_> {
+    fn card_keys(&mut self) -> Option<SecretString> {
+        let text = self.text("PSP_CARD_KEYS");
+        let keys = (!text.is_empty()).then(|| SecretString::from(text))?;
+        if let Err(error) = VaultKeys::parse(&keys) {
+            self.fault("PSP_CARD_KEYS", &error);
+        }
+        Some(SecretString::from(keys.expose_secret()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(given: &[(&'static str, &str)]) -> Result<Settings, String> {
+        Settings::from_texts(&Texts::given(given), BTreeMap::new()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        let settings = settings(&[]).unwrap();
+        assert_eq!(settings.listen.to_string(), "127.0.0.1:3000");
+        assert_eq!(settings.database_file, PathBuf::from("psp.db"));
+    }
+
+    #[test]
+    fn one_line_names_every_wrong_setting() {
+        let error = settings(&[
+            ("DATABASE_URL", "postgres://localhost/psp"),
+            ("PSP_LISTEN", "nowhere"),
+            ("PSP_MAX_BATCH", "0"),
+            ("PSP_SETTLEMENT_CRON", "daily"),
+            ("PSP_DEFAULT_CURRENCY", "XXX"),
+            ("PSP_CARD_KEYS", "c2hvcnQ="),
+            ("PSP_QUEUE", "sqs"),
+        ])
+        .map(drop)
+        .unwrap_err();
+        assert!(!error.contains('\n') && !error.contains("c2hvcnQ="), "{error}");
+        for name in ["DATABASE_URL", "PSP_LISTEN", "PSP_MAX_BATCH", "PSP_SETTLEMENT_CRON", "PSP_DEFAULT_CURRENCY"] {
+            assert!(error.contains(name), "{name}: {error}");
+        }
+        assert!(error.contains("PSP_CARD_KEYS") && error.contains("PSP_QUEUE"), "{error}");
+    }
+
+    #[test]
+    fn secrets_are_hidden() {
+        let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+        let settings = settings(&[("PSP_CARD_KEYS", key)]).unwrap();
+        let shown: Vec<_> = settings.effective().filter_map(|(_, value, _)| value).collect();
+        assert!(shown.iter().all(|value| !value.contains(key)) && shown.contains(&"***".to_owned()));
+    }
+
+    #[test]
+    fn the_page_of_settings_says_what_the_code_says() {
+        let page = include_str!("../../../../docs/configuration.md");
+        for setting in CATALOG {
+            let default = if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
+            let row = format!("| `{}` | {default} | {} |", setting.env, setting.meaning);
+            assert!(page.contains(&row), "docs/configuration.md must have the line\n{row}");
+        }
+    }
+}

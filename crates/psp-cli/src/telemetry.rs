@@ -1,0 +1,57 @@
+//! Logs and metrics.
+
+use std::io::{BufWriter, IsTerminal};
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+
+use crate::settings::{LogFormat, Settings};
+
+/// Lines that may wait to be written. Beyond it lines are dropped: a stuck log must not stop payments.
+const WAITING_LINES: usize = 16_384;
+/// Bounds of the histograms of durations, in seconds.
+const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Bounds of the histogram of batch sizes.
+const SIZES: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+/// How often histograms are folded, which bounds what they hold in memory.
+const UPKEEP: Duration = Duration::from_secs(1);
+
+/// Starts logging to standard error. What was logged is flushed when the guard goes.
+pub(crate) fn start(settings: &Settings) -> WorkerGuard {
+    let pretty = match settings.log_format {
+        LogFormat::Pretty => true,
+        LogFormat::Json => false,
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+    };
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(WAITING_LINES)
+        .finish(BufWriter::new(std::io::stderr()));
+    let filter = settings.log.parse().unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    if pretty {
+        logs.compact().init();
+    } else {
+        logs.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+    }
+    guard
+}
+
+/// Starts recording metrics; the handle renders them.
+pub(crate) fn record_metrics() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
+        .set_buckets_for_metric(Matcher::Full("psp_batch_size".into()), &SIZES)?
+        .install_recorder()?;
+    let upkeep = handle.clone();
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(UPKEEP);
+        loop {
+            ticks.tick().await;
+            upkeep.run_upkeep();
+        }
+    });
+    Ok(handle)
+}
