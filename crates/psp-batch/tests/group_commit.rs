@@ -1,6 +1,11 @@
 //! Group commit over a store whose commits the test lets through one at a time.
 
+#![expect(clippy::unwrap_used, reason = "test code asserts")]
+
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 
 use async_trait::async_trait;
 use psp_batch::{BatchOptions, BatchingStore};
@@ -55,36 +60,25 @@ fn options(max_batch: usize, max_waiting: usize) -> BatchOptions {
     BatchOptions { max_batch, max_waiting }
 }
 
-/// Polls the future once, so that its change set is in the queue, and goes on.
-macro_rules! begin {
-    ($store:expr) => {{
-        let mut write = Box::pin({
-            let store = Arc::clone(&$store);
-            async move { store.apply(fixtures::created_change()).await }
-        });
-        assert!(futures_poll(&mut write).await.is_none());
-        write
-    }};
-}
+type Write = Pin<Box<dyn Future<Output = Result<Verdict, StoreError>>>>;
 
-async fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
-    std::future::poll_fn(|context| {
-        std::task::Poll::Ready(match std::pin::Pin::new(&mut *future).poll(context) {
-            std::task::Poll::Ready(output) => Some(output),
-            std::task::Poll::Pending => None,
-        })
-    })
-    .await
+/// A write that stands in the queue: its future was polled once.
+async fn begin(store: &Arc<BatchingStore>) -> Write {
+    let store = Arc::clone(store);
+    let mut write: Write = Box::pin(async move { store.apply(fixtures::created_change()).await });
+    let polled = poll_fn(|context| Poll::Ready(write.as_mut().poll(context))).await;
+    assert!(polled.is_pending());
+    write
 }
 
 #[tokio::test]
 async fn writes_that_arrive_during_a_commit_share_the_next_one() {
     let inner = GatedStore::new(0, false);
     let store = BatchingStore::new(inner.clone(), options(256, 4096));
-    let mut writes = vec![begin!(store)];
+    let mut writes = vec![begin(&store).await];
     inner.commit_started().await;
     for _ in 0..100 {
-        writes.push(begin!(store));
+        writes.push(begin(&store).await);
     }
     inner.gate.add_permits(2);
     for write in writes {
@@ -97,10 +91,10 @@ async fn writes_that_arrive_during_a_commit_share_the_next_one() {
 async fn no_commit_takes_more_than_the_largest_batch() {
     let inner = GatedStore::new(0, false);
     let store = BatchingStore::new(inner.clone(), options(10, 4096));
-    let mut writes = vec![begin!(store)];
+    let mut writes = vec![begin(&store).await];
     inner.commit_started().await;
     for _ in 0..25 {
-        writes.push(begin!(store));
+        writes.push(begin(&store).await);
     }
     inner.gate.add_permits(10);
     for write in writes {
@@ -113,10 +107,10 @@ async fn no_commit_takes_more_than_the_largest_batch() {
 async fn a_full_queue_refuses_at_once_and_recovers() {
     let inner = GatedStore::new(0, false);
     let store = BatchingStore::new(inner.clone(), options(256, 2));
-    let mut writes = vec![begin!(store)];
+    let mut writes = vec![begin(&store).await];
     inner.commit_started().await;
-    writes.push(begin!(store));
-    writes.push(begin!(store));
+    writes.push(begin(&store).await);
+    writes.push(begin(&store).await);
     assert!(matches!(store.apply(fixtures::created_change()).await, Err(StoreError::Overloaded)));
     let three = (0..3).map(|_| fixtures::created_change()).collect();
     assert!(matches!(store.apply_all(three).await, Err(StoreError::Overloaded)));
@@ -131,9 +125,9 @@ async fn a_full_queue_refuses_at_once_and_recovers() {
 async fn a_caller_that_goes_away_cancels_nothing() {
     let inner = GatedStore::new(0, false);
     let store = BatchingStore::new(inner.clone(), BatchOptions::default());
-    drop(begin!(store));
+    drop(begin(&store).await);
     inner.commit_started().await;
-    drop(begin!(store));
+    drop(begin(&store).await);
     inner.gate.add_permits(2);
     store.close().await;
     assert_eq!(inner.sizes(), [1, 1]);
@@ -143,9 +137,9 @@ async fn a_caller_that_goes_away_cancels_nothing() {
 async fn closing_writes_what_waits_and_refuses_what_comes_later() {
     let inner = GatedStore::new(0, false);
     let store = BatchingStore::new(inner.clone(), BatchOptions::default());
-    let first = begin!(store);
+    let first = begin(&store).await;
     inner.commit_started().await;
-    let second = begin!(store);
+    let second = begin(&store).await;
     inner.gate.add_permits(2);
     store.close().await;
     assert_eq!((first.await.unwrap(), second.await.unwrap()), (Verdict::Applied, Verdict::Applied));

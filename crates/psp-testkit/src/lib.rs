@@ -1,1 +1,83 @@
 //! Fixtures, fakes and contract suites for every port; a dev-dependency only.
+//!
+//! A contract suite is a list of tests over a [`Ports`] that a factory makes; every adapter runs the same list:
+//!
+//! ```
+//! mod store {
+//!     psp_testkit::store_contract!(psp_testkit::fakes::ports);
+//! }
+//! ```
+
+#![expect(clippy::unwrap_used, reason = "test code asserts")]
+
+pub mod clock;
+pub mod contract;
+pub mod fakes;
+pub mod fixtures;
+
+use std::any::Any;
+use std::sync::Arc;
+
+use psp_domain::ports::UuidV7Generator;
+use psp_domain::ports::{
+    BalanceReader, DeadLetters, IdempotencyStore, PayableReader, Queue, SettlementStore, Store, TransactionReader,
+};
+use psp_domain::usecases::Sources;
+
+/// One adapter's ports over one fresh database, with a clock that the test moves.
+pub struct Ports {
+    /// Writes.
+    pub store: Arc<dyn Store>,
+    /// Reads transactions.
+    pub transactions: Arc<dyn TransactionReader>,
+    /// Reads payables.
+    pub payables: Arc<dyn PayableReader>,
+    /// Reads balances.
+    pub balances: Arc<dyn BalanceReader>,
+    /// Reads idempotency keys.
+    pub keys: Arc<dyn IdempotencyStore>,
+    /// Settles.
+    pub settlement: Arc<dyn SettlementStore>,
+    /// The queue on which the store's messages appear.
+    pub queue: Arc<dyn Queue>,
+    /// Its dead letters.
+    pub dead_letters: Arc<dyn DeadLetters>,
+    /// The clock of all of them.
+    pub clock: Arc<clock::FixedClock>,
+    /// Whatever must live as long as the ports, such as a directory.
+    pub guard: Box<dyn Any + Send + Sync>,
+}
+
+impl Ports {
+    /// The ports of one adapter that implements them all.
+    pub fn of<A>(adapter: Arc<A>, clock: Arc<clock::FixedClock>, guard: impl Any + Send + Sync) -> Self
+    where
+        A: Store
+            + TransactionReader
+            + PayableReader
+            + BalanceReader
+            + IdempotencyStore
+            + SettlementStore
+            + Queue
+            + DeadLetters
+            + 'static,
+    {
+        Self {
+            store: adapter.clone(),
+            transactions: adapter.clone(),
+            payables: adapter.clone(),
+            balances: adapter.clone(),
+            keys: adapter.clone(),
+            settlement: adapter.clone(),
+            queue: adapter.clone(),
+            dead_letters: adapter,
+            clock,
+            guard: Box::new(guard),
+        }
+    }
+
+    /// The clock, and real ids.
+    pub fn sources(&self) -> Sources {
+        Sources { clock: self.clock.clone(), ids: Arc::new(UuidV7Generator) }
+    }
+}

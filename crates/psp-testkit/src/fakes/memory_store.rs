@@ -1,0 +1,235 @@
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use psp_domain::ports::{
+    BalanceReader, Clock, Health, IdempotencyStore, PayableReader, Store, StoreError, TransactionReader,
+    UnauthorizedTransaction,
+};
+use psp_domain::{
+    Balance, ChangeSet, Currency, CustomerId, Event, IdempotencyKey, IdempotencyRecord, Money, Page, PageRequest,
+    Payable, PayableId, PayableStatus, SealedCard, Transaction, TransactionId, TransactionWrite, Verdict,
+};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::memory_queue::Stored;
+use super::memory_settlement::Run;
+use crate::clock::FixedClock;
+
+/// Store and queue in memory.
+pub struct Memory {
+    pub(super) state: Mutex<State>,
+    pub(super) clock: Arc<FixedClock>,
+    pub(super) sent: Notify,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) transactions: BTreeMap<Uuid, (Transaction, Option<SealedCard>)>,
+    pub(super) payables: BTreeMap<Uuid, Payable>,
+    pub(super) events: Vec<Event>,
+    pub(super) keys: HashMap<(CustomerId, IdempotencyKey), IdempotencyRecord>,
+    pub(super) messages: BTreeMap<Uuid, Stored>,
+    pub(super) runs: HashMap<Uuid, Run>,
+}
+
+impl Memory {
+    /// An empty memory.
+    pub fn new(clock: Arc<FixedClock>) -> Self {
+        Self { state: Mutex::default(), clock, sent: Notify::new() }
+    }
+
+    /// Every event, in the order in which they were written.
+    pub fn events(&self) -> Vec<Event> {
+        self.state().events.clone()
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
+
+impl State {
+    fn apply(&mut self, change: &ChangeSet, now: DateTime<Utc>) -> Verdict {
+        let first = change.events.first().expect("a change set has events").id;
+        if self.events.iter().any(|event| event.id == first) {
+            return Verdict::AlreadyApplied;
+        }
+        if let Some(record) = &change.idempotency {
+            let key = (record.customer_id.clone(), record.key.clone());
+            if self.keys.get(&key).is_some_and(|taken| taken.expires_at > now) {
+                return Verdict::Duplicate;
+            }
+        }
+        let taken = |p: &Payable| self.payables.values().any(|q| same_installment(p, q));
+        match &change.transaction {
+            TransactionWrite::Insert(transaction, _) if self.transactions.contains_key(&transaction.id.0) => {
+                return Verdict::Duplicate;
+            }
+            TransactionWrite::Insert(..) => {}
+            TransactionWrite::Update { transaction, expected_version } => {
+                let current = self.transactions.get(&transaction.id.0).map(|(t, _)| t.version);
+                if current != Some(*expected_version) {
+                    return Verdict::StaleVersion;
+                }
+                if change.payables.iter().any(taken) {
+                    return Verdict::Duplicate;
+                }
+            }
+        }
+        self.write(change, now);
+        Verdict::Applied
+    }
+
+    fn write(&mut self, change: &ChangeSet, now: DateTime<Utc>) {
+        let (transaction, card) = match &change.transaction {
+            TransactionWrite::Insert(transaction, card) => (transaction, Some(card.clone())),
+            TransactionWrite::Update { transaction, .. } => (transaction, None),
+        };
+        self.transactions.insert(transaction.id.0, ((**transaction).clone(), card));
+        self.payables.extend(change.payables.iter().map(|p| (p.id.0, p.clone())));
+        for event in &change.events {
+            if let Some(queue) = event.kind.queue() {
+                self.messages.insert(event.id.0, Stored::of_event(event, queue, now));
+            }
+            self.events.push(event.clone());
+        }
+        if let Some(record) = &change.idempotency {
+            self.keys.insert((record.customer_id.clone(), record.key.clone()), record.clone());
+        }
+    }
+}
+
+fn same_installment(a: &Payable, b: &Payable) -> bool {
+    a.transaction_id == b.transaction_id && a.installment == b.installment
+}
+
+fn page<T: Clone>(rows: impl Iterator<Item = T>, request: PageRequest, id: impl Fn(&T) -> Uuid) -> Page<T> {
+    let after = request.after().unwrap_or(Uuid::max());
+    let rows = rows.filter(|row| id(row) < after).skip(request.offset() as usize).take(request.limit() as usize + 1);
+    Page::from_rows(rows.collect(), request, id)
+}
+
+#[async_trait]
+impl Store for Memory {
+    async fn apply_all(&self, changes: Vec<ChangeSet>) -> Result<Vec<Verdict>, StoreError> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        let verdicts = changes.iter().map(|change| state.apply(change, now)).collect();
+        drop(state);
+        self.sent.notify_waiters();
+        Ok(verdicts)
+    }
+}
+
+#[async_trait]
+impl TransactionReader for Memory {
+    async fn find(&self, customer: &CustomerId, id: TransactionId) -> Result<Option<Transaction>, StoreError> {
+        let found = self.state().transactions.get(&id.0).map(|(t, _)| t.clone());
+        Ok(found.filter(|t| t.customer_id == *customer))
+    }
+
+    async fn list(&self, customer: &CustomerId, request: PageRequest) -> Result<Page<Transaction>, StoreError> {
+        let state = self.state();
+        let own = state.transactions.values().rev().map(|(t, _)| t.clone()).filter(|t| t.customer_id == *customer);
+        Ok(page(own, request, |t| t.id.0))
+    }
+
+    async fn load_for_authorization(&self, ids: &[TransactionId]) -> Result<Vec<UnauthorizedTransaction>, StoreError> {
+        let state = self.state();
+        let found = ids.iter().filter_map(|id| state.transactions.get(&id.0).cloned());
+        Ok(found.map(|(transaction, card)| UnauthorizedTransaction { transaction, card }).collect())
+    }
+}
+
+#[async_trait]
+impl PayableReader for Memory {
+    async fn find(&self, customer: &CustomerId, id: PayableId) -> Result<Option<Payable>, StoreError> {
+        let found = self.state().payables.get(&id.0).cloned();
+        Ok(found.filter(|p| p.customer_id == *customer))
+    }
+
+    async fn list(&self, customer: &CustomerId, request: PageRequest) -> Result<Page<Payable>, StoreError> {
+        let state = self.state();
+        let own = state.payables.values().rev().filter(|p| p.customer_id == *customer).cloned();
+        Ok(page(own, request, |p| p.id.0))
+    }
+}
+
+#[async_trait]
+impl BalanceReader for Memory {
+    async fn balance(&self, customer: &CustomerId, currency: Currency) -> Result<Balance, StoreError> {
+        let state = self.state();
+        let own = state.payables.values().filter(|p| p.customer_id == *customer && p.receivable.currency() == currency);
+        let sum = |status| own.clone().filter(|p| p.status == status).map(|p| p.receivable.minor()).sum();
+        Ok(Balance {
+            available: Money::new(sum(PayableStatus::Paid), currency),
+            waiting_funds: Money::new(sum(PayableStatus::WaitingFunds), currency),
+        })
+    }
+}
+
+#[async_trait]
+impl IdempotencyStore for Memory {
+    async fn find(
+        &self,
+        customer: &CustomerId,
+        key: &IdempotencyKey,
+        now: DateTime<Utc>,
+    ) -> Result<Option<IdempotencyRecord>, StoreError> {
+        let found = self.state().keys.get(&(customer.clone(), key.clone())).cloned();
+        Ok(found.filter(|record| record.expires_at > now))
+    }
+
+    async fn purge_expired(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, StoreError> {
+        let mut state = self.state();
+        let expired = state.keys.iter().filter(|(_, record)| record.expires_at <= now).map(|(key, _)| key.clone());
+        let expired: Vec<_> = expired.take(limit as usize).collect();
+        for key in &expired {
+            state.keys.remove(key);
+        }
+        Ok(expired.len() as u64)
+    }
+}
+
+#[async_trait]
+impl Health for Memory {
+    async fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// A store that fails as told, then does as its inner one.
+pub struct FailingStore {
+    inner: Arc<dyn Store>,
+    failures: Mutex<Vec<(StoreError, bool)>>,
+}
+
+impl FailingStore {
+    /// Nothing fails yet.
+    pub fn new(inner: Arc<dyn Store>) -> Self {
+        Self { inner, failures: Mutex::default() }
+    }
+
+    /// The next write fails like this, after it was written or instead.
+    pub fn fail_next(&self, error: StoreError, after_writing: bool) {
+        self.failures.lock().unwrap().insert(0, (error, after_writing));
+    }
+}
+
+#[async_trait]
+impl Store for FailingStore {
+    async fn apply_all(&self, changes: Vec<ChangeSet>) -> Result<Vec<Verdict>, StoreError> {
+        let failure = self.failures.lock().unwrap().pop();
+        match failure {
+            None => self.inner.apply_all(changes).await,
+            Some((error, false)) => Err(error),
+            Some((error, true)) => {
+                self.inner.apply_all(changes).await?;
+                Err(error)
+            }
+        }
+    }
+}

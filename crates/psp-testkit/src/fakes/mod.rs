@@ -1,0 +1,23 @@
+//! In-memory adapters that keep the contracts, and scripted ones.
+
+mod gateway;
+mod memory_queue;
+mod memory_settlement;
+mod memory_store;
+mod vault;
+
+pub use gateway::ScriptedGateway;
+pub use memory_store::{FailingStore, Memory};
+pub use vault::PlainVault;
+
+use std::sync::Arc;
+
+use crate::Ports;
+use crate::clock::FixedClock;
+
+/// The ports of a fresh memory.
+#[expect(clippy::unused_async, reason = "the contract suites take async factories")]
+pub async fn ports() -> Ports {
+    let clock = Arc::new(FixedClock::default());
+    Ports::of(Arc::new(Memory::new(clock.clone())), clock, ())
+}

@@ -1,0 +1,92 @@
+//! Things to test with.
+
+use chrono::{DateTime, Utc};
+use psp_domain::ports::{Clock, SystemClock, UuidV7Generator};
+use psp_domain::{
+    Card, ChangeSet, Currency, CustomerId, FeeRules, Fingerprint, GatewayReference, IdempotencyRecord, Installments,
+    Money, NewTransaction, PaymentMethod, SealedCard, StoredAnswer, Transaction, Transition,
+};
+
+/// The card of the documentation's example.
+pub fn card() -> Card {
+    card_numbered("4111111111111111")
+}
+
+/// A card of that number.
+pub fn card_numbered(number: &str) -> Card {
+    Card {
+        number: number.parse().unwrap(),
+        holder_name: "Luke Skywalker".parse().unwrap(),
+        expiry: "10/25".parse().unwrap(),
+        verification_code: "123".parse().unwrap(),
+    }
+}
+
+/// A customer of that name.
+pub fn customer(name: &str) -> CustomerId {
+    name.parse().unwrap()
+}
+
+/// The documentation's example: customer 123 sells a lightsaber for 25.00 BRL by credit card.
+pub fn new_transaction() -> NewTransaction {
+    payment("123", 2500, 1)
+}
+
+/// A credit card payment in BRL.
+pub fn payment(customer_name: &str, minor: i64, installments: u8) -> NewTransaction {
+    NewTransaction {
+        customer_id: customer(customer_name),
+        description: "Lightsaber".into(),
+        amount: Money::new(minor, Currency::BRL),
+        payment_method: PaymentMethod::CreditCard,
+        card: card(),
+        installments: Installments::new(installments).unwrap(),
+    }
+}
+
+/// The change set of a new transaction, at that time.
+pub fn create(new: &NewTransaction, now: DateTime<Utc>) -> (Transaction, ChangeSet) {
+    let (transaction, event) = Transaction::create(new, now, &UuidV7Generator).unwrap();
+    let change = ChangeSet::create(transaction.clone(), SealedCard(vec![7; 100]), event);
+    (transaction, change)
+}
+
+/// The change set of the example.
+pub fn created_change() -> ChangeSet {
+    create(&new_transaction(), SystemClock.now()).1
+}
+
+/// The change set of an approval by the default fee rules, at that time.
+pub fn approve(transaction: &Transaction, now: DateTime<Utc>) -> ChangeSet {
+    let reference = GatewayReference { gateway: "test".into(), reference: "ref-1".into() };
+    executed(transaction.clone().approve(reference, &FeeRules::default(), now, &UuidV7Generator).unwrap())
+}
+
+/// The change set of a decline, at that time.
+pub fn decline(transaction: &Transaction, now: DateTime<Utc>) -> ChangeSet {
+    executed(transaction.clone().decline("do_not_honor", now, &UuidV7Generator).unwrap())
+}
+
+/// The change set of a failure, at that time.
+pub fn fail(transaction: &Transaction, now: DateTime<Utc>) -> ChangeSet {
+    executed(transaction.clone().fail("gateway_unavailable", now, &UuidV7Generator).unwrap())
+}
+
+/// The change set of a transition that changed something.
+pub fn executed(transition: Transition) -> ChangeSet {
+    match transition {
+        Transition::Executed(next) => (*next).into(),
+        Transition::AlreadyApplied => panic!("the transition was applied before"),
+    }
+}
+
+/// An idempotency record for a change set's customer, kept for a day.
+pub fn idempotency(change: &ChangeSet, key: &str, now: DateTime<Utc>) -> IdempotencyRecord {
+    IdempotencyRecord {
+        customer_id: change.transaction.transaction().customer_id.clone(),
+        key: key.parse().unwrap(),
+        fingerprint: Fingerprint([1; 32]),
+        answer: StoredAnswer { status: 201, body: change.transaction_id().to_string() },
+        expires_at: now + chrono::TimeDelta::hours(24),
+    }
+}

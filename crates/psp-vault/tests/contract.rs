@@ -1,0 +1,35 @@
+//! The contract, kept by AES-256-GCM.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use psp_domain::TransactionId;
+use psp_domain::ports::{CardVault, VaultError};
+use psp_testkit::fixtures;
+use psp_vault::{AesGcmVault, VaultKeys};
+
+fn with_keys(bytes: &[u8]) -> AesGcmVault {
+    let keys: Vec<_> = bytes.iter().map(|byte| STANDARD.encode([*byte; 32])).collect();
+    AesGcmVault::new(VaultKeys::parse(&keys.join(",").into()).unwrap()).unwrap()
+}
+
+async fn vault() -> AesGcmVault {
+    with_keys(&[1])
+}
+
+psp_testkit::vault_contract!(self::vault);
+
+#[tokio::test]
+async fn older_keys_open_and_unknown_ones_do_not() {
+    let (id, card) = (TransactionId(uuid::Uuid::nil()), fixtures::card());
+    let sealed = with_keys(&[1]).seal(id, &card).await.unwrap();
+    assert_eq!(with_keys(&[2, 1]).open(id, &sealed).await.unwrap(), card);
+    assert_eq!(with_keys(&[2]).open(id, &sealed).await, Err(VaultError::UnknownKey));
+}
+
+#[tokio::test]
+async fn ciphertexts_of_cards_of_usual_length_have_one_length() {
+    let (id, vault) = (TransactionId(uuid::Uuid::nil()), with_keys(&[1]));
+    let short = vault.seal(id, &fixtures::card_numbered("36227206271667")).await.unwrap();
+    let long = vault.seal(id, &fixtures::card_numbered("4000000000000000006")).await.unwrap();
+    assert_eq!(short.0.len(), long.0.len());
+}
