@@ -1,0 +1,36 @@
+# `make` runs psp; `make help` lists the rest.
+
+.DEFAULT_GOAL := run
+.PHONY: run test lint deny bench doc help tools
+
+NEXTEST_VERSION := 0.9.143
+DENY_VERSION := 0.20.2
+
+run: ## Build psp and run everything on http://127.0.0.1:3000 (database: psp.db)
+	cargo run --release
+
+test: tools lint ## Check format and lints, run all tests
+	cargo build --workspace --all-targets
+	cargo nextest run --workspace --no-fail-fast $(NEXTEST_FLAGS)
+	cargo test --workspace --doc
+
+lint: ## Check format and lints
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+deny: ## Check licences, sources and banned crates
+	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked --version $(DENY_VERSION)
+	cargo deny check bans licenses sources
+
+bench: ## Print the benchmark table (docs/benchmarks.md)
+	cargo build --release -p psp-cli -p psp-bench
+	target/release/psp-bench $(BENCH_FLAGS)
+
+doc: ## Build the documentation of the library
+	cargo doc --no-deps --workspace --open
+
+tools: ## Install the test runner where it is missing
+	@command -v cargo-nextest >/dev/null || cargo install cargo-nextest --locked --version $(NEXTEST_VERSION)
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10

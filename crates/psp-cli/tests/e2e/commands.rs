@@ -1,0 +1,50 @@
+//! Commands that need no server.
+
+use crate::support::Place;
+
+#[test]
+fn wrong_configuration_stops_the_start_with_one_line_that_names_every_fault() {
+    let place = Place::new(&[("PSP_LISTEN", "nowhere"), ("PSP_MAX_BATCH", "many"), ("PSP_CARD_KEYS", "c2VjcmV0")]);
+    let output = place.command(&["serve"]).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(["PSP_LISTEN", "PSP_MAX_BATCH", "PSP_CARD_KEYS"].iter().all(|name| error.contains(name)), "{error}");
+    assert!(!error.contains("c2VjcmV0"), "{error}");
+
+    let place = Place::new(&[]);
+    std::fs::write(place.path().join("psp.toml"), "lisen = \"127.0.0.1:1\"\n").unwrap();
+    let output = place.command(&[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("lisen"));
+}
+
+#[test]
+fn the_configuration_in_effect_is_printed_with_its_sources_and_without_secrets() {
+    let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let place = Place::new(&[("PSP_CARD_KEYS", key), ("PSP_MAX_BATCH", "17")]);
+    std::fs::write(place.path().join("psp.toml"), "max_batch = 16\nworker_concurrency = 15\n").unwrap();
+    let config = place.run(&["config", "--listen", "127.0.0.1:7777"]);
+    assert!(!config.contains(key) && config.contains("card_keys = \"***\""), "{config}");
+    for line in ["listen = \"127.0.0.1:7777\"", "max_batch = \"17\"", "worker_concurrency = \"15\""] {
+        assert!(config.contains(line), "{line}\n{config}");
+    }
+}
+
+#[test]
+fn help_version_completions_and_documents_are_printed() {
+    let place = Place::new(&[]);
+    assert!(place.run(&["--help"]).contains("PSP_SETTLEMENT_CRON"));
+    assert!(place.run(&["-h"]).contains("Examples:"));
+    assert!(place.run(&["--version"]).starts_with("psp "));
+    assert!(place.run(&["completions", "bash"]).contains("settle-payables"));
+    let document = place.run(&["openapi"]);
+    assert!(document.contains("/transactions") && !document.contains("refund"), "{document}");
+}
+
+#[test]
+fn migrating_twice_changes_nothing() {
+    let place = Place::new(&[]);
+    assert!(place.run(&["migrate"]).contains("applied 0001_main"));
+    assert_eq!(place.run(&["migrate"]), "the database is up to date\n");
+}

@@ -1,0 +1,12 @@
+//! The real binary, from outside.
+
+#![expect(clippy::unwrap_used, reason = "test code asserts")]
+
+mod bad_input;
+mod commands;
+mod durability;
+mod main_job;
+mod operations;
+mod secrecy;
+mod settlement;
+mod support;

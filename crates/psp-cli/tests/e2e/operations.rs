@@ -1,0 +1,73 @@
+//! What operators meet: health, metrics, dead letters.
+
+use serde_json::{Value, json};
+
+use crate::support::{Place, example};
+
+#[tokio::test]
+async fn health_metrics_and_documents_are_served() {
+    let place = Place::new(&[]);
+    let psp = place.serve().await;
+    for path in ["/_liveness_check_", "/_readiness_check_"] {
+        assert_eq!(psp.get("", path).await.json(), json!({ "status": "ok" }));
+    }
+    psp.post("123", &example()).await;
+    psp.until("123", "/transactions", |list| list[0]["status"] == "pending_payment").await;
+    let metrics = psp.get("", "/metrics").await.text;
+    for line in [
+        "psp_http_requests_total{route=\"/transactions\",method=\"POST\",status=\"201\"} 1",
+        "psp_transactions_total{status=\"pending_payment\"} 1",
+        "psp_messages_total{queue=\"transactions\",outcome=\"done\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+    let document = psp.get("", "/openapi.json").await.json();
+    assert_eq!(document, serde_json::from_str::<Value>(&place.run(&["openapi"])).unwrap());
+    let page = psp.get("", "/docs/").await.text;
+    assert!(page.contains("swagger-ui") && !page.contains("https://") && !page.contains("\"//"), "{page}");
+    let healthy = place.command(&["healthcheck"]).env("PSP_LISTEN", &psp.address).status().unwrap();
+    assert!(healthy.success());
+    drop(psp);
+    assert!(!place.command(&["healthcheck"]).env("PSP_LISTEN", "127.0.0.1:1").status().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_poison_message_is_a_dead_letter_that_can_be_replayed_and_stops_no_other() {
+    let environment = [("PSP_RETRY_BASE_MS", "1"), ("PSP_RETRY_MAX_MS", "5"), ("PSP_CARD_KEYS", KEYS[0])];
+    let place = Place::new(&environment);
+    let api = place.start(&["api"]).await;
+    api.post("123", &example()).await;
+    // A worker with another key cannot open the card; payments under its own key pass.
+    let mut command = place.command(&["serve"]);
+    let log = std::fs::File::create(place.path().join("stranger.log")).unwrap();
+    let mut stranger =
+        command.env("PSP_CARD_KEYS", KEYS[1]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    let begun = std::time::Instant::now();
+    let letters = loop {
+        let letters: Value = serde_json::from_str(&place.run(&["dlq", "list", "--json"])).unwrap();
+        if letters.as_array().unwrap().len() == 1 {
+            break letters;
+        }
+        assert!(begun.elapsed() < crate::support::PATIENCE, "{letters}");
+        crate::support::pause().await;
+    };
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    assert!(letters[0]["reason"].as_str().unwrap().contains("key that is not configured"), "{letters}");
+    assert_eq!((&letters[0]["queue"], &letters[0]["receive_count"]), (&json!("transactions"), &json!(5)));
+    let id = letters[0]["id"].as_str().unwrap();
+    assert!(place.run(&["dlq", "list"]).contains(id));
+    assert_eq!(serde_json::from_str::<Value>(&place.run(&["dlq", "show", id])).unwrap(), letters[0]);
+
+    let _worker = place.start(&["worker"]).await;
+    api.post("456", &example()).await;
+    api.until("456", "/transactions", |list| list[0]["status"] == "pending_payment").await;
+    assert_eq!(api.get("123", "/transactions").await.json()[0]["status"], "processing");
+    assert_eq!(place.run(&["dlq", "replay", id]), "1 replayed\n");
+    api.until("123", "/transactions", |list| list[0]["status"] == "pending_payment").await;
+    assert!(!place.command(&["dlq", "replay", id]).output().unwrap().status.success(), "it is no dead letter any more");
+    assert_eq!(place.run(&["dlq", "discard", "--all", "transactions"]), "0 discarded\n");
+}
+
+const KEYS: [&str; 2] =
+    ["AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="];

@@ -1,0 +1,102 @@
+//! Card numbers and codes are nowhere in the clear.
+
+use serde_json::json;
+
+use crate::support::{Place, example_with};
+
+/// A number and a code that do not come about by chance.
+const NUMBER: &str = "4929138265174050";
+const CODE: &str = "9173";
+
+/// What of the code could be found: as a JSON string, as a field's value, or beside its name.
+fn code_in(text: &str) -> bool {
+    let quoted = [format!("\"{CODE}\""), format!("\\\"{CODE}\\\""), format!("={CODE}"), format!("code {CODE}")];
+    quoted.iter().any(|form| text.contains(form.as_str()))
+}
+
+fn assert_clean(place: &Place, answers: &[String]) {
+    let number_as_integer = NUMBER.parse::<u64>().unwrap().to_be_bytes();
+    for (path, bytes) in place.files() {
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(!text.contains(NUMBER), "the number is in {}", path.display());
+        assert!(!bytes.windows(8).any(|window| window == number_as_integer), "the number is in {}", path.display());
+        assert!(!code_in(&text), "the code is in {}", path.display());
+    }
+    for answer in answers {
+        assert!(!answer.contains(NUMBER) && !code_in(answer), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn neither_number_nor_code_is_in_any_file_log_metric_or_answer() {
+    let environment = [("PSP_LOG", "trace"), ("PSP_SANDBOX_SLOW_MS", "60000"), ("PSP_GATEWAY_TIMEOUT_MS", "100000")];
+    let place = Place::new(&environment);
+    let mut psp = place.serve().await;
+    let mut client = psp.client().await;
+    let body = example_with(&json!({ "card_number": NUMBER, "card_verification_code": CODE }));
+    let mut answers = Vec::new();
+    for i in 0..200 {
+        let key = format!("key-{}", i / 2);
+        let answer = client.post("123", &body, Some(&key)).await.unwrap();
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        answers.push(answer.text);
+    }
+    for field in ["card_number", "amount", "card_holder_name", "description", "card_expiration_date"] {
+        for wrong in [json!(format!("{NUMBER}0")), json!(NUMBER), json!([NUMBER, CODE])] {
+            let mut bad = body.clone();
+            bad[field] = wrong;
+            bad["payment_method"] = json!(CODE);
+            let answer = client.post("123", &bad, None).await.unwrap();
+            assert_eq!(answer.status, 422);
+            answers.push(answer.text);
+        }
+    }
+    psp.until("123", "/payables", |list| list.as_array().unwrap().len() == 100).await;
+    let left = place.query("SELECT 1 FROM transactions WHERE sealed_card IS NOT NULL").await.len();
+    assert_eq!(left, 0, "the sealed card is erased once authorization ended");
+
+    // A payment that waits for its gateway: its card must be on the disk, sealed.
+    client.post("slow", &example_with(&json!({ "card_number": "4000000000003220" })), None).await.unwrap();
+    let sealed = place.query("SELECT 1 FROM transactions WHERE sealed_card IS NOT NULL").await.len();
+    assert_eq!(sealed, 1);
+    for (path, bytes) in place.files() {
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(!text.contains("4000000000003220"), "the number is in {}", path.display());
+    }
+    answers.push(client.get("123", "/metrics").await.unwrap().text);
+    answers.push(psp.get("123", "/transactions").await.text);
+    assert_clean(&place, &answers);
+    psp.kill();
+    assert_clean(&place, &[]);
+}
+
+#[tokio::test]
+async fn a_stopped_process_leaves_no_ciphertext_of_ended_payments() {
+    let place = Place::new(&[]);
+    let mut psp = place.serve().await;
+    psp.post("123", &example_with(&json!({ "card_number": "4000000000000341" }))).await;
+    let sealed: Vec<u8> = {
+        use sqlx::Row;
+        let rows = place.query("SELECT sealed_card FROM transactions").await;
+        rows[0].get(0)
+    };
+    assert!(sealed.len() > 80, "the card waits, sealed");
+    psp.terminate();
+    assert!(psp.ended().await.success());
+    // With shorter delays the payment ends: no gateway answers it.
+    let place_again = place;
+    let mut command = place_again.command(&["serve"]);
+    command.env("PSP_RETRY_BASE_MS", "1").env("PSP_RETRY_MAX_MS", "5").env("PSP_VISIBILITY_TIMEOUT_MS", "200");
+    let log = std::fs::File::create(place_again.path().join("second.log")).unwrap();
+    let mut second = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    let begun = std::time::Instant::now();
+    while place_again.query("SELECT 1 FROM transactions WHERE status = 'failed'").await.is_empty() {
+        assert!(begun.elapsed() < crate::support::PATIENCE, "the payment does not end");
+        crate::support::pause().await;
+    }
+    let pid = second.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(second.wait().unwrap().success());
+    let database = std::fs::read(place_again.path().join("psp.db")).unwrap();
+    assert!(!database.windows(32).any(|window| window == &sealed[33..65]), "ciphertext is left in a free page");
+}

@@ -1,0 +1,275 @@
+//! The real binary in a directory of its own, and a small HTTP client.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+/// How long a test waits for what must happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A directory with a database; processes of `psp` run in it.
+pub(crate) struct Place {
+    dir: tempfile::TempDir,
+    env: Vec<(&'static str, String)>,
+}
+
+/// A running `psp`, killed on drop.
+pub(crate) struct Process {
+    child: Child,
+    log: PathBuf,
+    pub(crate) address: String,
+}
+
+impl Place {
+    pub(crate) fn new(env: &[(&'static str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir, env: env.iter().map(|(name, value)| (*name, (*value).to_owned())).collect() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_psp"));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PSP_")) {
+            command.env_remove(name);
+        }
+        command.current_dir(self.path()).env_remove("DATABASE_URL").env("PSP_LISTEN", "127.0.0.1:0");
+        command.envs(self.env.iter().map(|(name, value)| (name, value))).args(args);
+        command
+    }
+
+    /// Runs a command to its end; its standard output.
+    pub(crate) fn run(&self, args: &[&str]) -> String {
+        let output = self.command(args).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// Starts a role and waits until it says that it has.
+    pub(crate) async fn start(&self, args: &[&str]) -> Process {
+        let number = std::fs::read_dir(self.path()).unwrap().count();
+        let log = self.path().join(format!("log-{number}.txt"));
+        let file = File::create(&log).unwrap();
+        let mut command = self.command(args);
+        let child = command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
+        let mut process = Process { child, log, address: String::new() };
+        process.await_log("started").await;
+        if let Some(line) = process.log_lines().into_iter().find(|line| line["message"] == "listening") {
+            process.address = line["address"].as_str().unwrap().to_owned();
+        }
+        process
+    }
+
+    pub(crate) async fn serve(&self) -> Process {
+        self.start(&["serve"]).await
+    }
+
+    /// Everything that was written to the directory: database, logs, key.
+    pub(crate) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let entries = std::fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().path());
+        entries.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    }
+
+    /// Runs a query on the database, beside the processes.
+    pub(crate) async fn query(&self, sql: &'static str) -> Vec<sqlx::sqlite::SqliteRow> {
+        use sqlx::Connection;
+        let url = format!("sqlite://{}", self.path().join("psp.db").display());
+        let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+        let rows = sqlx::query(sql).fetch_all(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        rows
+    }
+}
+
+impl Process {
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    fn log_lines(&self) -> Vec<Value> {
+        self.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    pub(crate) async fn await_log(&mut self, message: &str) {
+        let begun = Instant::now();
+        while !self.log_lines().iter().any(|line| line["message"] == message) {
+            assert!(begun.elapsed() < PATIENCE, "no {message:?} in: {}", self.log());
+            assert!(self.child.try_wait().unwrap().is_none(), "ended early: {}", self.log());
+            pause().await;
+        }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub(crate) fn terminate(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(40), "still running: {}", self.log());
+            pause().await;
+        }
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect(&self.address).await.unwrap()
+    }
+
+    /// Asks on a fresh connection.
+    pub(crate) async fn get(&self, customer: &str, path: &str) -> Answer {
+        self.client().await.get(customer, path).await.unwrap()
+    }
+
+    pub(crate) async fn post(&self, customer: &str, body: &Value) -> Answer {
+        self.client().await.post(customer, body, None).await.unwrap()
+    }
+
+    /// Every row of a list, by its cursors.
+    pub(crate) async fn all(&self, customer: &str, path: &str) -> Vec<Value> {
+        let mut client = self.client().await;
+        let (mut rows, mut next) = (Vec::new(), format!("{path}?limit=200"));
+        loop {
+            let answer = client.get(customer, &next).await.unwrap();
+            assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+            rows.extend(answer.json().as_array().unwrap().iter().cloned());
+            let Some(link) = answer.headers.get("link") else { return rows };
+            let link = link.to_str().unwrap();
+            next = link.trim_start_matches('<').split('>').next().unwrap().to_owned();
+        }
+    }
+
+    /// Asks until the answer is as wanted.
+    pub(crate) async fn until(&self, customer: &str, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        let mut client = self.client().await;
+        loop {
+            let answer = client.get(customer, path).await.unwrap();
+            let json = answer.json();
+            if wanted(&json) {
+                return json;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{path} stays {json}");
+            pause().await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The pause between two looks; every loop around it has a deadline.
+pub(crate) async fn pause() {
+    tokio::time::sleep(Duration::from_millis(10)).await;
+}
+
+/// A keep-alive connection.
+pub(crate) struct Client(hyper::client::conn::http1::SendRequest<Full<Bytes>>);
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: hyper::HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or(Value::Null)
+    }
+
+    /// The paths of a problem's faults, sorted.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let json = self.json();
+        let errors = json["errors"].as_array().cloned().unwrap_or_default();
+        let mut paths: Vec<_> = errors.iter().map(|e| e["path"].as_str().unwrap().to_owned()).collect();
+        paths.sort();
+        paths
+    }
+}
+
+impl Client {
+    pub(crate) async fn connect(address: &str) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        let (sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
+        tokio::spawn(connection);
+        Ok(Self(sender))
+    }
+
+    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, hyper::Error> {
+        self.0.ready().await?;
+        let response = self.0.send_request(request).await?;
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await?.to_bytes();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Answer { status: parts.status, headers: parts.headers, text })
+    }
+
+    pub(crate) async fn get(&mut self, customer: &str, path: &str) -> Result<Answer, hyper::Error> {
+        let request = Request::get(path).header("host", "psp").header("x-customer-id", customer);
+        self.send(request.body(Full::default()).unwrap()).await
+    }
+
+    pub(crate) async fn post(
+        &mut self,
+        customer: &str,
+        body: &Value,
+        key: Option<&str>,
+    ) -> Result<Answer, hyper::Error> {
+        let mut request = Request::post("/transactions").header("host", "psp").header("x-customer-id", customer);
+        request = request.header("content-type", "application/json");
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        self.send(request.body(Full::from(body.to_string())).unwrap()).await
+    }
+}
+
+/// The body of the documentation's example.
+pub(crate) fn example() -> Value {
+    serde_json::json!({
+        "description": "Lightsaber", "amount": "2500", "payment_method": "credit_card",
+        "card_number": "4111111111111111", "card_holder_name": "Luke Skywalker",
+        "card_expiration_date": "10/25", "card_verification_code": "123"
+    })
+}
+
+/// The example with some fields replaced; null takes one away.
+pub(crate) fn example_with(fields: &Value) -> Value {
+    let mut body = example();
+    for (name, value) in fields.as_object().unwrap() {
+        if value.is_null() {
+            body.as_object_mut().unwrap().remove(name);
+        } else {
+            body[name] = value.clone();
+        }
+    }
+    body
+}
