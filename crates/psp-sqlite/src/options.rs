@@ -26,8 +26,8 @@ pub struct InvalidAddress;
 impl SqliteOptions {
     /// Pages of the write-ahead log (4 KiB each) after which a commit also checkpoints: 16 MiB.
     const CHECKPOINT_PAGES: &'static str = "4096";
-    /// The page cache of the writer: 16 MiB (negative: KiB).
-    const WRITER_CACHE: &'static str = "-16384";
+    /// The page cache of the writer: 8 MiB (negative: KiB).
+    const WRITER_CACHE: &'static str = "-8192";
     /// The page cache of a reader: 2 MiB.
     const READER_CACHE: &'static str = "-2048";
     /// Prepared statements that the writer keeps: each bulk statement in eight sizes, and the rest.

@@ -41,17 +41,18 @@ impl Handler for TransactionsHandler {
                 return deliveries.iter().map(|_| ready(Disposition::Retry(error.to_string()))).collect();
             }
         };
-        let mut loaded: HashMap<_, _> = loaded.into_iter().map(|l| (l.transaction.id, l)).collect();
-        let mut job = |delivery: &Delivery| {
+        let loaded: HashMap<_, _> = loaded.into_iter().map(|l| (l.transaction.id, l)).collect();
+        let job = |delivery: &Delivery| {
             if delivery.message.kind != EventKind::TransactionCreated.as_str() {
                 return ready(Disposition::Dead(format!("not a message for this queue: {}", delivery.message.kind)));
             }
-            match loaded.remove(&TransactionId(delivery.message.aggregate_id)) {
-                Some(transaction) => self.job(transaction, delivery.receive_count),
+            // A transaction can be in a batch twice: messages are delivered at least once.
+            match loaded.get(&TransactionId(delivery.message.aggregate_id)) {
+                Some(transaction) => self.job(transaction.clone(), delivery.receive_count),
                 None => ready(Disposition::Dead("there is no such transaction".into())),
             }
         };
-        deliveries.iter().map(&mut job).collect()
+        deliveries.iter().map(job).collect()
     }
 }
 

@@ -1,0 +1,65 @@
+//! A keep-alive HTTP/1.1 client that costs little: the load generator shares the machine with what it measures.
+
+use anyhow::{Context, bail};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// The largest answer.
+const MAX_ANSWER: usize = 64 * 1024;
+
+pub(crate) struct Client {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) async fn connect(address: &str) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: vec![0; MAX_ANSWER] })
+    }
+
+    /// Sends a whole request and reads a whole answer: its status and body.
+    pub(crate) async fn ask(&mut self, request: &[u8]) -> anyhow::Result<(u16, &[u8])> {
+        self.stream.write_all(request).await?;
+        let (mut filled, mut head) = (0, None);
+        loop {
+            let read = self.stream.read(&mut self.buffer[filled..]).await?;
+            if read == 0 {
+                bail!("the connection was closed");
+            }
+            filled += read;
+            if head.is_none() {
+                head = parse_head(&self.buffer[..filled])?;
+            }
+            if let Some((status, start, length)) = head
+                && filled >= start + length
+            {
+                return Ok((status, &self.buffer[start..start + length]));
+            }
+        }
+    }
+}
+
+/// Status, start of the body and its length, once the head is there.
+fn parse_head(bytes: &[u8]) -> anyhow::Result<Option<(u16, usize, usize)>> {
+    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
+    let head = std::str::from_utf8(&bytes[..end])?;
+    let status = head.get(9..12).context("no status")?.parse()?;
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).context("no length")?;
+    Ok(Some((status, end + 4, length.parse()?)))
+}
+
+pub(crate) fn post(customer: &str) -> Vec<u8> {
+    let body = r#"{"description":"Lightsaber","amount":"2500","payment_method":"credit_card","card_number":"4111111111111111","card_holder_name":"Luke Skywalker","card_expiration_date":"10/25","card_verification_code":"123"}"#;
+    format!(
+        "POST /transactions HTTP/1.1\r\nhost: psp\r\nx-customer-id: {customer}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+pub(crate) fn get(path: &str, customer: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: psp\r\nx-customer-id: {customer}\r\n\r\n").into_bytes()
+}
