@@ -3,7 +3,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use psp_domain::{MessageId, QueueName};
 
-use crate::settings::SettingArgs;
+use crate::settings::{MAX_CHUNK_SIZE, SettingArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,7 +19,7 @@ Every setting is a flag, a variable of the environment, or a line of psp.toml; t
 
 /// A payment service provider in one process.
 #[derive(Parser)]
-#[command(name = "psp", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(name = "psp", version, after_help = EXAMPLES, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -58,6 +58,13 @@ pub(crate) enum Command {
     Healthcheck,
 }
 
+impl Command {
+    /// Whether it runs until it is told to stop.
+    pub(crate) fn is_role(&self) -> bool {
+        matches!(self, Self::Serve | Self::Api | Self::Worker | Self::Scheduler)
+    }
+}
+
 #[derive(Subcommand)]
 pub(crate) enum Job {
     /// Settle the payables due on or before a date
@@ -65,6 +72,9 @@ pub(crate) enum Job {
         /// The date, UTC; today where absent
         #[arg(long, value_name = "YYYY-MM-DD")]
         date: Option<NaiveDate>,
+        /// Payables of one database transaction; `PSP_SETTLEMENT_CHUNK_SIZE` where absent
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_CHUNK_SIZE)))]
+        chunk_size: Option<u32>,
         /// Print the summary as JSON
         #[arg(long)]
         json: bool,
@@ -92,9 +102,9 @@ pub(crate) enum Dlq {
         /// Its id
         id: MessageId,
     },
-    /// Put dead letters back on their queues
+    /// Put dead letters back on their queues, by their ids or all of one queue
     Replay(Chosen),
-    /// Give dead letters up
+    /// Give dead letters up, by their ids or all of one queue
     Discard(Chosen),
 }
 
@@ -113,4 +123,49 @@ pub(crate) struct Chosen {
 fn queue(name: &str) -> Result<QueueName, String> {
     let names = QueueName::ALL.map(QueueName::as_str).join(" or ");
     QueueName::from_name(name).ok_or_else(|| format!("must be {names}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_introduces_the_program_and_shows_every_default() {
+        let help = Cli::command().render_long_help().to_string();
+        assert!(help.starts_with("A payment service provider"), "{help}");
+        for setting in crate::settings::CATALOG.iter().filter(|setting| !setting.default.is_empty()) {
+            assert!(help.contains(&format!("[default: {}]", setting.default)), "{}", setting.env);
+        }
+    }
+
+    #[test]
+    fn dead_letters_are_chosen_by_ids_or_by_queue_but_not_by_both_or_neither() {
+        const ID: &str = "01a1fc23-adfc-74b8-ab63-7bfa62344961";
+        for right in [format!("psp dlq replay {ID} {ID}"), "psp dlq discard --all transactions".into()] {
+            assert!(parse(&right).is_ok(), "{right}");
+        }
+        let both = format!("psp dlq replay {ID} --all transactions");
+        for wrong in [&both, "psp dlq replay", "psp dlq replay 17", "psp dlq discard --all mail"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn chunks_are_bounded() {
+        assert!(parse("psp job settle-payables --chunk-size 10000 --date 2026-12-31").is_ok());
+        for wrong in ["--chunk-size 0", "--chunk-size 10001", "--date 2026-02-30"] {
+            assert!(parse(&format!("psp job settle-payables {wrong}")).is_err(), "{wrong}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod roles;
+mod schedule;
 mod settings;
 mod telemetry;
 mod wiring;
@@ -22,25 +23,24 @@ const MISUSE: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let settings = match Settings::load(&cli.settings) {
-        Ok(settings) => settings,
-        Err(error) => {
-            eprintln!("psp: wrong configuration: {error}");
-            return ExitCode::from(MISUSE);
-        }
-    };
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Config => commands::config::print(&settings),
-        Command::Openapi => commands::documents::openapi(),
-        Command::Completions { shell } => commands::documents::completions(shell),
-        Command::Healthcheck => commands::healthcheck::run(&settings),
-        command => run(command, settings),
+        // Documents are printed whatever the configuration.
+        Command::Openapi => report(commands::documents::openapi()),
+        Command::Completions { shell } => report(commands::documents::completions(shell)),
+        command => match Settings::load(&cli.settings) {
+            Ok(settings) => run(command, settings),
+            Err(error) => {
+                eprintln!("psp: wrong configuration: {error}");
+                ExitCode::from(MISUSE)
+            }
+        },
     }
 }
 
-/// Runs what needs the runtime.
+/// Runs what needs settings. A role tells its failure in its log, any other command on standard error.
 fn run(command: Command, settings: Settings) -> ExitCode {
     let _flush_logs = telemetry::start(&settings);
+    let is_role = command.is_role();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -51,10 +51,19 @@ fn run(command: Command, settings: Settings) -> ExitCode {
     let outcome = runtime.block_on(commands::run(command, settings));
     // Blocking tasks of a failed stop must not hold the exit up.
     runtime.shutdown_background();
+    if let Err(error) = &outcome
+        && is_role
+    {
+        tracing::error!(error = format!("{error:#}"), "failed");
+        return ExitCode::FAILURE;
+    }
+    report(outcome)
+}
+
+fn report(outcome: anyhow::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "failed");
             eprintln!("psp: {error:#}");
             ExitCode::FAILURE
         }

@@ -4,6 +4,7 @@
 //! writes are committed; then the database is closed. A second signal, or the end of the grace period, ends at once.
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +12,13 @@ use anyhow::{Context, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
 use psp_domain::QueueName;
 use psp_domain::ports::Queue;
-use psp_jobs::CronJob;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry;
+use crate::settings::Settings;
 use crate::wiring::Wiring;
+use crate::{schedule, telemetry};
 
 /// How often queues are measured.
 const MEASURE: Duration = Duration::from_secs(5);
@@ -41,10 +42,12 @@ impl Roles {
 type Parts = JoinSet<(&'static str, anyhow::Result<()>)>;
 
 /// Runs the roles until a signal, or until one of them fails.
-pub(crate) async fn run(wiring: Wiring, roles: Roles) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: Settings, roles: Roles) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
+    // Before the adapters: a handle that they resolve without a recorder records nothing for ever.
     let metrics = telemetry::record_metrics().context("metrics")?;
-    let (wiring, stop, mut parts) = (Arc::new(wiring), CancellationToken::new(), Parts::new());
+    let wiring = Arc::new(Wiring::open(settings).await?);
+    let (stop, mut parts) = (CancellationToken::new(), Parts::new());
     if roles.api {
         start_api(&wiring, &stop, &mut parts, metrics.clone()).await?;
     } else if let Some(address) = wiring.settings.admin_listen {
@@ -115,18 +118,33 @@ async fn listen(
     stop: &CancellationToken,
     parts: &mut Parts,
     name: &'static str,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     router: axum::Router,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     let address = listener.local_addr()?;
     tracing::info!(%address, name, "listening");
     if name == "api" && std::io::stderr().is_terminal() {
-        eprintln!("\n  psp is ready at http://{address}: its documentation is at http://{address}/docs\n");
+        eprintln!("{}", hint(address));
     }
     let (stop, grace) = (stop.clone().cancelled_owned(), wiring.settings.shutdown_grace.mul_f32(0.8));
     parts.spawn(async move { (name, psp_rest::serve(listener, router, stop, grace).await.map_err(Into::into)) });
     Ok(())
+}
+
+/// What a person at a terminal may do next.
+fn hint(address: SocketAddr) -> String {
+    format!(
+        r#"
+  psp is ready. Its documentation is at http://{address}/docs. A first payment, with a test card:
+
+  curl -i http://{address}/transactions -H 'content-type: application/json' -H 'x-customer-id: 123' -d '{{
+    "description": "Lightsaber", "amount": "2500", "payment_method": "credit_card",
+    "card_number": "4111111111111111", "card_holder_name": "Luke Skywalker",
+    "card_expiration_date": "10/25", "card_verification_code": "123" }}'
+  curl http://{address}/payables -H 'x-customer-id: 123'
+"#
+    )
 }
 
 fn start_worker(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mut Parts) {
@@ -143,40 +161,7 @@ fn start_worker(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mut Part
 }
 
 fn start_scheduler(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mut Parts) -> anyhow::Result<()> {
-    let settle = {
-        let wiring = Arc::clone(wiring);
-        move || {
-            let (settle, chunk_size) = (wiring.settle(), wiring.settings.settlement_chunk_size);
-            async move {
-                let summary = psp_jobs::settle_payables(&settle, None, chunk_size, |_| {}).await?;
-                tracing::info!(
-                    run = %summary.run_id,
-                    chunks = summary.chunks,
-                    payables = summary.payables,
-                    transactions = summary.transactions,
-                    amounts = ?summary.amounts,
-                    seconds = summary.elapsed.as_secs_f64(),
-                    "payables settled"
-                );
-                Ok(())
-            }
-        }
-    };
-    let purge = {
-        let (store, clock) = (Arc::clone(&wiring.store), Arc::clone(&wiring.sources.clock));
-        move || {
-            let (store, clock) = (Arc::clone(&store), Arc::clone(&clock));
-            async move {
-                let keys = psp_jobs::purge_idempotency_keys(&*store, &*clock).await?;
-                tracing::info!(keys, "idempotency keys purged");
-                Ok(())
-            }
-        }
-    };
-    let jobs = vec![
-        CronJob::new("settle-payables", &wiring.settings.settlement_cron, settle)?,
-        CronJob::new("purge-idempotency-keys", &wiring.settings.purge_cron, purge)?,
-    ];
+    let jobs = schedule::jobs(wiring, stop)?;
     let (clock, stop) = (Arc::clone(&wiring.sources.clock), stop.clone());
     let grace = wiring.settings.shutdown_grace.mul_f32(0.8);
     parts.spawn(async move { ("scheduler", psp_jobs::run_cron(jobs, clock, grace, stop).await.map_err(Into::into)) });

@@ -1,10 +1,11 @@
 //! Logs and metrics.
 
 use std::io::{BufWriter, IsTerminal};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::settings::{LogFormat, Settings};
@@ -18,6 +19,9 @@ const SIZES: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 /// How often histograms are folded, which bounds what they hold in memory.
 const UPKEEP: Duration = Duration::from_secs(1);
 
+/// Counts the lines that were dropped.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
 /// Starts logging to standard error. What was logged is flushed when the guard goes.
 pub(crate) fn start(settings: &Settings) -> WorkerGuard {
     let pretty = match settings.log_format {
@@ -29,7 +33,8 @@ pub(crate) fn start(settings: &Settings) -> WorkerGuard {
         .lossy(true)
         .buffered_lines_limit(WAITING_LINES)
         .finish(BufWriter::new(std::io::stderr()));
-    let filter = settings.log.parse().unwrap_or_else(|_| EnvFilter::new("info"));
+    DROPPED.get_or_init(|| writer.error_counter());
+    let filter = filter(&settings.log);
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     if pretty {
         logs.compact().init();
@@ -37,6 +42,15 @@ pub(crate) fn start(settings: &Settings) -> WorkerGuard {
         logs.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
     }
     guard
+}
+
+/// The filter, without the scheduler's chatter unless it is asked for.
+fn filter(log: &str) -> EnvFilter {
+    let filter = log.parse().unwrap_or_else(|_| EnvFilter::new("info"));
+    match "tokio_cron_scheduler=warn".parse() {
+        Ok(quiet) if !log.contains("tokio_cron_scheduler") => filter.add_directive(quiet),
+        _ => filter,
+    }
 }
 
 /// Starts recording metrics; the handle renders them.
@@ -51,6 +65,8 @@ pub(crate) fn record_metrics() -> Result<PrometheusHandle, BuildError> {
         loop {
             ticks.tick().await;
             upkeep.run_upkeep();
+            let dropped = DROPPED.get().map_or(0, ErrorCounter::dropped_lines);
+            metrics::counter!("psp_log_lines_dropped_total").absolute(dropped as u64);
         }
     });
     Ok(handle)

@@ -157,11 +157,16 @@ const ROUTES: [(Method, &str); 6] = [
 
 const STATUSES: [u16; 13] = [200, 201, 307, 400, 404, 405, 409, 413, 415, 422, 431, 500, 503];
 
+/// The method as a label; the row of everything else stands for all of them.
+fn label(method: &Method) -> String {
+    if *method == Method::TRACE { "any".to_owned() } else { method.to_string() }
+}
+
 impl RequestMetrics {
     pub(crate) fn new() -> Self {
-        let other = (Method::OPTIONS, "other");
+        let other = (Method::TRACE, "other");
         let of = |(method, route): (Method, &'static str)| RouteMetrics {
-            seconds: metrics::histogram!("psp_http_request_duration_seconds", "route" => route, "method" => method.to_string()),
+            seconds: metrics::histogram!("psp_http_request_duration_seconds", "route" => route, "method" => label(&method)),
             method,
             route,
             statuses: Default::default(),
@@ -177,7 +182,7 @@ impl RequestMetrics {
         let status = status.as_u16();
         let Some(index) = STATUSES.iter().position(|s| *s == status) else { return };
         let counter = || {
-            let (method, route, status) = (metrics.method.to_string(), metrics.route, status.to_string());
+            let (method, route, status) = (label(&metrics.method), metrics.route, status.to_string());
             metrics::counter!("psp_http_requests_total", "route" => route, "method" => method, "status" => status)
         };
         metrics.statuses[index].get_or_init(counter).increment(1);

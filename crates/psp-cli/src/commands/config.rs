@@ -1,20 +1,22 @@
-use std::process::ExitCode;
+use std::fmt::Write;
 
+use super::answer;
 use crate::settings::Settings;
 
 /// Prints the settings in effect as TOML that could be used as psp.toml.
-#[expect(clippy::print_stdout, reason = "the command's answer")]
-pub(crate) fn print(settings: &Settings) -> ExitCode {
+pub(crate) fn print(settings: &Settings) -> anyhow::Result<()> {
+    let mut toml = String::new();
     for (setting, value, source) in settings.effective() {
-        println!("# {}: {}. Default: {:?}; this is from: {source}", setting.env, setting.meaning, setting.default);
+        let (env, meaning, default) = (setting.env, setting.meaning, setting.default);
+        writeln!(toml, "# {env}: {meaning}. Default: {default:?}; this is from: {source}")?;
         match value {
-            Some(value) => println!("{} = {value:?}", setting.key),
-            None => println!("# {} is unset", setting.key),
+            Some(value) => writeln!(toml, "{} = {value:?}", setting.key)?,
+            None => writeln!(toml, "# {} is unset", setting.key)?,
         }
     }
     for (method, rule) in settings.fee_overrides() {
-        println!("\n[fees.{method}]\npercent = \"{}\"\ndays = {}", rule.percent, rule.days);
-        println!("initial_status = \"{}\"", rule.initial_status.as_str());
+        writeln!(toml, "\n[fees.{method}]\npercent = \"{}\"\ndays = {}", rule.percent, rule.days)?;
+        writeln!(toml, "initial_status = \"{}\"", rule.initial_status.as_str())?;
     }
-    ExitCode::SUCCESS
+    answer(toml.trim_end())
 }

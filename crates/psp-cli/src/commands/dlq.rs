@@ -4,6 +4,7 @@ use comfy_table::presets;
 use psp_domain::ports::{DeadLetter, DeadLetters};
 use psp_domain::{MessageId, QueueName};
 
+use super::answer;
 use crate::cli::{Chosen, Dlq};
 use crate::wiring::Wiring;
 
@@ -29,12 +30,13 @@ enum Action {
     Discard,
 }
 
-#[expect(clippy::print_stdout, reason = "the command's answer")]
 async fn list(letters: &dyn DeadLetters, queue: Option<QueueName>, limit: u32, json: bool) -> anyhow::Result<()> {
     let found = letters.list(queue, None, limit).await?;
     if json {
-        println!("{}", found.iter().map(describe).collect::<serde_json::Value>());
-        return Ok(());
+        return answer(found.iter().map(describe).collect::<serde_json::Value>());
+    }
+    if found.is_empty() {
+        return answer("there are no dead letters");
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["id", "queue", "kind", "about", "received", "since", "reason"]);
@@ -49,15 +51,12 @@ async fn list(letters: &dyn DeadLetters, queue: Option<QueueName>, limit: u32, j
             letter.reason.clone(),
         ]);
     }
-    println!("{table}");
-    Ok(())
+    answer(table)
 }
 
-#[expect(clippy::print_stdout, reason = "the command's answer")]
 async fn show(letters: &dyn DeadLetters, id: MessageId) -> anyhow::Result<()> {
     let Some(letter) = letters.find(id).await? else { bail!("there is no dead letter {id}") };
-    println!("{}", serde_json::to_string_pretty(&describe(&letter))?);
-    Ok(())
+    answer(serde_json::to_string_pretty(&describe(&letter))?)
 }
 
 fn describe(letter: &DeadLetter) -> serde_json::Value {
@@ -74,7 +73,6 @@ fn describe(letter: &DeadLetter) -> serde_json::Value {
     })
 }
 
-#[expect(clippy::print_stdout, reason = "the command's answer")]
 async fn each(letters: &dyn DeadLetters, chosen: Chosen, done: &str, action: Action) -> anyhow::Result<()> {
     let ids = match chosen.all {
         Some(queue) => all(letters, queue).await?,
@@ -89,7 +87,7 @@ async fn each(letters: &dyn DeadLetters, chosen: Chosen, done: &str, action: Act
         };
         if found { count += 1 } else { missing.push(id.to_string()) }
     }
-    println!("{count} {done}");
+    answer(format_args!("{count} {done}"))?;
     if missing.is_empty() { Ok(()) } else { bail!("there is no dead letter {}", missing.join(", ")) }
 }
 

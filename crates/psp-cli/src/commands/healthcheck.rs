@@ -1,25 +1,19 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::process::ExitCode;
 use std::time::Duration;
+
+use anyhow::{Context, ensure};
 
 use crate::settings::Settings;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Asks the process at the configured address whether it is ready.
-pub(crate) fn run(settings: &Settings) -> ExitCode {
-    match ask(settings.listen) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => {
-            eprintln!("psp: not ready");
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("psp: {error}");
-            ExitCode::FAILURE
-        }
-    }
+pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
+    let address = settings.listen;
+    let ready = ask(address).with_context(|| format!("no answer from {address}"))?;
+    ensure!(ready, "not ready");
+    Ok(())
 }
 
 fn ask(mut address: SocketAddr) -> std::io::Result<bool> {
@@ -28,6 +22,7 @@ fn ask(mut address: SocketAddr) -> std::io::Result<bool> {
     }
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     stream.write_all(b"GET /_readiness_check_ HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
     let mut status = [0; 12];
     stream.read_exact(&mut status)?;

@@ -1,19 +1,24 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use chrono::NaiveDate;
 use indicatif::{ProgressBar, ProgressStyle};
 use psp_domain::QueueName;
 use psp_domain::ports::Queue;
 use psp_jobs::Summary;
 use tokio_util::sync::CancellationToken;
 
+use super::answer;
 use crate::cli::Job;
 use crate::wiring::Wiring;
 
 /// Runs a job once.
 pub(crate) async fn run(wiring: Wiring, job: Job) -> anyhow::Result<()> {
     let outcome = match job {
-        Job::SettlePayables { date, json } => settle(&wiring, date, json).await,
+        Job::SettlePayables { date, chunk_size, json } => {
+            let chunk_size = chunk_size.unwrap_or(wiring.settings.settlement_chunk_size);
+            settle(&wiring, date, chunk_size, json).await
+        }
         Job::PurgeIdempotencyKeys => purge(&wiring).await,
     };
     wiring.close().await;
@@ -21,7 +26,7 @@ pub(crate) async fn run(wiring: Wiring, job: Job) -> anyhow::Result<()> {
 }
 
 /// Plans a run and settles its chunks here, beside whatever workers there are.
-async fn settle(wiring: &Wiring, date: Option<chrono::NaiveDate>, json: bool) -> anyhow::Result<()> {
+async fn settle(wiring: &Wiring, date: Option<NaiveDate>, chunk_size: u32, json: bool) -> anyhow::Result<()> {
     let settle = wiring.settle();
     let stop = CancellationToken::new();
     let handler = psp_worker::settlement_handler(settle.clone());
@@ -32,7 +37,7 @@ async fn settle(wiring: &Wiring, date: Option<chrono::NaiveDate>, json: bool) ->
     // Drawn on a terminal only.
     let bar = ProgressBar::new(0)
         .with_style(ProgressStyle::with_template("{elapsed_precise} {wide_bar} {pos}/{len} chunks, {msg} payables")?);
-    let summary = psp_jobs::settle_payables(&settle, date, wiring.settings.settlement_chunk_size, |progress| {
+    let summary = psp_jobs::settle_payables(&settle, date, chunk_size, |progress| {
         bar.set_length(progress.chunks.into());
         bar.set_position(progress.settled_chunks.into());
         bar.set_message(progress.payables.to_string());
@@ -41,15 +46,12 @@ async fn settle(wiring: &Wiring, date: Option<chrono::NaiveDate>, json: bool) ->
     bar.finish_and_clear();
     stop.cancel();
     consumer.await.context("the consumer")?;
-    print(&summary?, json);
-    Ok(())
+    print(&summary?, json)
 }
 
-#[expect(clippy::print_stdout, reason = "the command's answer")]
-fn print(summary: &Summary, json: bool) {
+fn print(summary: &Summary, json: bool) -> anyhow::Result<()> {
     if !json {
-        println!("{summary}");
-        return;
+        return answer(summary);
     }
     let amounts: Vec<_> = summary
         .amounts
@@ -64,12 +66,10 @@ fn print(summary: &Summary, json: bool) {
         "amounts": amounts,
         "seconds": summary.elapsed.as_secs_f64(),
     });
-    println!("{body}");
+    answer(body)
 }
 
-#[expect(clippy::print_stdout, reason = "the command's answer")]
 async fn purge(wiring: &Wiring) -> anyhow::Result<()> {
     let keys = psp_jobs::purge_idempotency_keys(&*wiring.store, &*wiring.sources.clock).await?;
-    println!("{keys} expired idempotency keys deleted");
-    Ok(())
+    answer(format_args!("{keys} expired idempotency keys deleted"))
 }

@@ -1,10 +1,13 @@
 //! One file per command.
 
-pub(crate) mod config;
+mod config;
 mod dlq;
 pub(crate) mod documents;
-pub(crate) mod healthcheck;
+mod healthcheck;
 mod job;
+
+use std::fmt::Display;
+use std::io::{self, Write};
 
 use anyhow::Context;
 use psp_sqlite::SqliteStore;
@@ -14,29 +17,38 @@ use crate::roles::{self, Roles};
 use crate::settings::Settings;
 use crate::wiring::Wiring;
 
-/// Runs a command that needs the database.
+/// Runs a command.
 pub(crate) async fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
     match command {
         Command::Migrate => migrate(&settings).await,
         Command::Job(job) => job::run(Wiring::open(settings).await?, job).await,
         Command::Dlq(dlq) => dlq::run(Wiring::open(settings).await?, dlq).await,
-        Command::Api => roles::run(Wiring::open(settings).await?, Roles::API).await,
-        Command::Worker => roles::run(Wiring::open(settings).await?, Roles::WORKER).await,
-        Command::Scheduler => roles::run(Wiring::open(settings).await?, Roles::SCHEDULER).await,
-        Command::Serve | Command::Config | Command::Openapi | Command::Completions { .. } | Command::Healthcheck => {
-            roles::run(Wiring::open(settings).await?, Roles::ALL).await
-        }
+        Command::Api => roles::run(settings, Roles::API).await,
+        Command::Worker => roles::run(settings, Roles::WORKER).await,
+        Command::Scheduler => roles::run(settings, Roles::SCHEDULER).await,
+        Command::Serve => roles::run(settings, Roles::ALL).await,
+        Command::Config => config::print(&settings),
+        Command::Healthcheck => healthcheck::run(&settings),
+        Command::Openapi => documents::openapi(),
+        Command::Completions { shell } => documents::completions(shell),
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the command's answer")]
+/// Prints a command's answer as lines. A reader that goes away early, such as `head`, is no failure.
+fn answer(text: impl Display) -> anyhow::Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
+        _ => Ok(()),
+    }
+}
+
 async fn migrate(settings: &Settings) -> anyhow::Result<()> {
-    let applied = SqliteStore::migrate(&settings.sqlite.url).await.context("migration")?;
+    let applied = SqliteStore::migrate(&settings.sqlite.url)
+        .await
+        .with_context(|| format!("database {}", settings.database_file.display()))?;
     if applied.is_empty() {
-        println!("the database is up to date");
+        return answer("the database is up to date");
     }
-    for migration in applied {
-        println!("applied {migration}");
-    }
-    Ok(())
+    let lines: Vec<_> = applied.iter().map(|migration| format!("applied {migration}")).collect();
+    answer(lines.join("\n"))
 }

@@ -19,8 +19,19 @@ pub(crate) struct Setting {
     pub(crate) secret: bool,
 }
 
+/// What `--help` says of a setting: its meaning, and its default where there is one.
+macro_rules! help {
+    ($meaning:literal, "") => {
+        $meaning
+    };
+    ($meaning:literal, $default:literal) => {
+        concat!($meaning, " [default: ", $default, "]")
+    };
+}
+
 macro_rules! settings {
-    ($($key:ident, $env:literal, $default:literal, $secret:literal, $meaning:literal;)*) => {
+    // The default is a token, not a literal, so that `help!` can tell the empty one.
+    ($($key:ident, $env:literal, $default:tt, $secret:literal, $meaning:literal;)*) => {
         /// The settings as flags and variables.
         #[derive(clap::Args, Default)]
         #[command(next_help_heading = "Settings")]
@@ -30,7 +41,7 @@ macro_rules! settings {
             pub(crate) config: Option<String>,
             $(
                 #[arg(long, env = $env, global = true, hide_short_help = true, hide_env_values = true, value_name = "VALUE",
-                      allow_hyphen_values = true, help = $meaning)]
+                      allow_hyphen_values = true, help = help!($meaning, $default))]
                 $key: Option<String>,
             )*
         }
@@ -81,7 +92,7 @@ settings! {
     gateway_timeout_ms, "PSP_GATEWAY_TIMEOUT_MS", "10000", false, "How long a gateway may take, 1 ms to 2 min";
     sandbox_slow_ms, "PSP_SANDBOX_SLOW_MS", "5000", false, "How long the sandbox takes for its slow card, 0 to 2 min";
     retry_base_ms, "PSP_RETRY_BASE_MS", "1000", false, "The delay after a first failed attempt, 1 ms to 1 h; doubles with each";
-    retry_max_ms, "PSP_RETRY_MAX_MS", "300000", false, "The longest delay between attempts, 1 ms to 12 h";
+    retry_max_ms, "PSP_RETRY_MAX_MS", "300000", false, "The longest delay between attempts, 1 ms to 12 h, not below the first";
     max_in_flight, "PSP_MAX_IN_FLIGHT", "1024", false, "Requests at once, 1 to 100000; more are answered 503";
     max_waiting_writes, "PSP_MAX_WAITING_WRITES", "4096", false, "Writes that wait for a commit, 1 to 100000; more are answered 503";
     max_batch, "PSP_MAX_BATCH", "256", false, "Writes of one commit, 1 to 1024";

@@ -20,6 +20,8 @@ use parse::Parser;
 
 /// The file that is read when there is one and no other is named.
 const DEFAULT_FILE: &str = "psp.toml";
+/// The most payables of one settlement transaction.
+pub(crate) const MAX_CHUNK_SIZE: u32 = 10_000;
 
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +111,7 @@ impl Settings {
             refuse_expired_cards: p.flag("PSP_REFUSE_EXPIRED_CARDS"),
             settlement_cron: p.cron("PSP_SETTLEMENT_CRON"),
             purge_cron: p.cron("PSP_PURGE_CRON"),
-            settlement_chunk_size: p.number("PSP_SETTLEMENT_CHUNK_SIZE", 1..=10_000),
+            settlement_chunk_size: p.number("PSP_SETTLEMENT_CHUNK_SIZE", 1..=MAX_CHUNK_SIZE),
             worker_concurrency: p.size("PSP_WORKER_CONCURRENCY", 1..=4_096),
             gateway_timeout: p.millis("PSP_GATEWAY_TIMEOUT_MS", 1..=120_000),
             sandbox_slow: p.millis("PSP_SANDBOX_SLOW_MS", 0..=120_000),
@@ -133,6 +135,9 @@ impl Settings {
             fee_overrides,
             texts: texts.clone(),
         };
+        if settings.retry_max < settings.retry_base {
+            p.fault("PSP_RETRY_MAX_MS", &"must be at least PSP_RETRY_BASE_MS");
+        }
         let faults = p.into_faults();
         if faults.is_empty() { Ok(settings) } else { Err(WrongSettings(faults)) }
     }
@@ -167,8 +172,16 @@ impl Settings {
 fn read_file(path: Option<&str>) -> Result<FileSettings, String> {
     let (path, required) = path.map_or((DEFAULT_FILE, false), |path| (path, true));
     let source = config::File::new(path, config::FileFormat::Toml).required(required);
-    let file = config::Config::builder().add_source(source).build().map_err(|error| error.to_string())?;
-    file.try_deserialize().map_err(|error| format!("{path}: {error}"))
+    let read = config::Config::builder().add_source(source).build();
+    let read = read.and_then(config::Config::try_deserialize);
+    read.map_err(|error| format!("{path}: {}", on_one_line(&error.to_string())))
+}
+
+/// The text without the lines that quote the file: those may hold a secret.
+fn on_one_line(error: &str) -> String {
+    let quotes = |line: &&str| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').starts_with('|');
+    let lines: Vec<_> = error.lines().filter(|line| !quotes(line)).map(str::trim).collect();
+    lines.join(": ")
 }
 
 impl Parser<'_> {
@@ -223,6 +236,52 @@ mod tests {
         let settings = settings(&[("PSP_CARD_KEYS", key)]).unwrap();
         let shown: Vec<_> = settings.effective().filter_map(|(_, value, _)| value).collect();
         assert!(shown.iter().all(|value| !value.contains(key)) && shown.contains(&"***".to_owned()));
+    }
+
+    /// Reads a file of that text.
+    fn load(text: &str) -> Result<Settings, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("psp.toml");
+        std::fs::write(&path, text).unwrap();
+        let file = read_file(path.to_str())?;
+        let overrides = file.fees.clone().unwrap_or_default();
+        Settings::from_texts(&Texts::merge(&SettingArgs::default(), &file), overrides)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_is_told_on_one_line_without_its_contents() {
+        let error = load("listen = \"127.0.0.1:1\"\ncard_keys = AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n");
+        let error = error.map(drop).unwrap_err();
+        assert!(!error.contains('\n') && !error.contains("AAEC"), "{error}");
+        assert!(error.contains("psp.toml") && error.contains("line 2"), "{error}");
+        let error = load("card_keys = [\"AAEC\"]").map(drop).unwrap_err();
+        assert!(!error.contains("AAEC") && error.contains("card_keys"), "{error}");
+    }
+
+    #[test]
+    fn unknown_keys_of_a_file_are_refused() {
+        for (text, key) in [("lisen = \"x\"", "lisen"), ("[fees.credit_card]\npercnt = \"5\"", "percnt")] {
+            let error = load(text).map(drop).unwrap_err();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn fee_rules_of_a_file_replace_those_of_their_method_only() {
+        let rule = "[fees.credit_card]\npercent = \"2.5\"\ndays = 14\ninitial_status = \"waiting_funds\"\n";
+        let fees = load(rule).unwrap().fees;
+        assert_eq!(fees.rule(PaymentMethod::CreditCard).days, 14);
+        assert_eq!(fees.rule(PaymentMethod::CreditCard).percent.to_string(), "2.5");
+        assert_eq!(fees.rule(PaymentMethod::DebitCard), FeeRules::default().rule(PaymentMethod::DebitCard));
+        let error = load(&rule.replace("2.5", "101")).map(drop).unwrap_err();
+        assert!(error.contains("credit_card") && error.contains("percent"), "{error}");
+    }
+
+    #[test]
+    fn delays_between_attempts_do_not_shrink() {
+        let error = settings(&[("PSP_RETRY_BASE_MS", "100"), ("PSP_RETRY_MAX_MS", "99")]).map(drop).unwrap_err();
+        assert_eq!(error, "PSP_RETRY_MAX_MS must be at least PSP_RETRY_BASE_MS");
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl<'t> Parser<'t> {
         let url = self.text("DATABASE_URL");
         let file = if url.starts_with("sqlite:") { options.file().ok() } else { None };
         file.unwrap_or_else(|| {
-            self.fault("DATABASE_URL", &"must be sqlite:// and the path of a file");
+            self.fault("DATABASE_URL", &"must be sqlite:// and the path of a file: this build knows no other database");
             PathBuf::new()
         })
     }

@@ -18,6 +18,7 @@ async fn health_metrics_and_documents_are_served() {
         "psp_http_requests_total{route=\"/transactions\",method=\"POST\",status=\"201\"} 1",
         "psp_transactions_total{status=\"pending_payment\"} 1",
         "psp_messages_total{queue=\"transactions\",outcome=\"done\"} 1",
+        "psp_batch_size_count",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }

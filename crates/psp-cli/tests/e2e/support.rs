@@ -66,7 +66,7 @@ impl Place {
         let mut process = Process { child, log, address: String::new() };
         process.await_log("started").await;
         if let Some(line) = process.log_lines().into_iter().find(|line| line["message"] == "listening") {
-            process.address = line["address"].as_str().unwrap().to_owned();
+            line["address"].as_str().unwrap().clone_into(&mut process.address);
         }
         process
     }
@@ -158,7 +158,7 @@ impl Process {
             rows.extend(answer.json().as_array().unwrap().iter().cloned());
             let Some(link) = answer.headers.get("link") else { return rows };
             let link = link.to_str().unwrap();
-            next = link.trim_start_matches('<').split('>').next().unwrap().to_owned();
+            link.trim_start_matches('<').split('>').next().unwrap().clone_into(&mut next);
         }
     }
 
