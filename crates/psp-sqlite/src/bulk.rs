@@ -57,7 +57,8 @@ impl Bulk {
         Ok(changed)
     }
 
-    fn sql(&self, rows: usize) -> String {
+    /// The statement's text for that many rows.
+    pub(crate) fn sql(&self, rows: usize) -> String {
         let mut values = String::with_capacity(64 + rows * (self.columns * 2 + 2));
         values.push_str("SELECT * FROM (VALUES ");
         for row in 0..rows {

@@ -13,11 +13,20 @@ const INSERT: Bulk =
     Bulk::new("INSERT INTO idempotency_keys (customer_id, key, fingerprint, status, body, expires_at) {values}", 6);
 
 /// An expired key is free again.
-const FREE: Bulk = Bulk::new(
+pub(crate) const FREE: Bulk = Bulk::new(
     "WITH asked AS ({values}) DELETE FROM idempotency_keys \
      WHERE (customer_id, key) IN (SELECT column1, column2 FROM asked) AND expires_at <= (SELECT column3 FROM asked)",
     3,
 );
+
+pub(crate) const TAKEN: &str = "SELECT k.customer_id, k.key FROM json_each(?) AS asked CROSS JOIN idempotency_keys AS k \
+               ON k.customer_id = asked.value ->> 0 AND k.key = asked.value ->> 1 WHERE k.expires_at > ?";
+
+pub(crate) const FIND: &str = "SELECT fingerprint, status, body, expires_at FROM idempotency_keys \
+                   WHERE customer_id = ? AND key = ? AND expires_at > ?";
+
+pub(crate) const PURGE: &str = "DELETE FROM idempotency_keys WHERE (customer_id, key) IN \
+                   (SELECT customer_id, key FROM idempotency_keys WHERE expires_at <= ? LIMIT ?)";
 
 /// Writes keys. One that is taken violates the primary key.
 pub(crate) async fn insert(
@@ -47,9 +56,7 @@ pub(crate) async fn taken(
         return Ok(HashSet::new());
     }
     let asked: Vec<_> = records.iter().map(|r| (r.customer_id.as_str(), r.key.as_str())).collect();
-    let sql = "SELECT k.customer_id, k.key FROM json_each(?) AS asked CROSS JOIN idempotency_keys AS k \
-               ON k.customer_id = asked.value ->> 0 AND k.key = asked.value ->> 1 WHERE k.expires_at > ?";
-    let rows = sqlx::query_as(sql).bind(sqlx::types::Json(asked)).bind(now).fetch_all(connection).await?;
+    let rows = sqlx::query_as(TAKEN).bind(sqlx::types::Json(asked)).bind(now).fetch_all(connection).await?;
     Ok(rows.into_iter().collect())
 }
 
@@ -61,9 +68,7 @@ impl IdempotencyStore for SqliteStore {
         key: &IdempotencyKey,
         now: DateTime<Utc>,
     ) -> Result<Option<IdempotencyRecord>, StoreError> {
-        let sql = "SELECT fingerprint, status, body, expires_at FROM idempotency_keys \
-                   WHERE customer_id = ? AND key = ? AND expires_at > ?";
-        let query = sqlx::query(sql).bind(customer.as_str()).bind(key.as_str()).bind(millis(now));
+        let query = sqlx::query(FIND).bind(customer.as_str()).bind(key.as_str()).bind(millis(now));
         let Some(row) = query.fetch_optional(&self.readers).await.map_err(unavailable)? else { return Ok(None) };
         let fingerprint: &[u8] = row.try_get(0).map_err(unavailable)?;
         Ok(Some(IdempotencyRecord {
@@ -79,11 +84,9 @@ impl IdempotencyStore for SqliteStore {
     }
 
     async fn purge_expired(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, StoreError> {
-        let sql = "DELETE FROM idempotency_keys WHERE (customer_id, key) IN \
-                   (SELECT customer_id, key FROM idempotency_keys WHERE expires_at <= ? LIMIT ?)";
         let mut writer = self.writer().await?;
         let mut database = writer.begin(Durability::Lease).await?;
-        let query = sqlx::query(sql).bind(millis(now)).bind(limit);
+        let query = sqlx::query(PURGE).bind(millis(now)).bind(limit);
         let purged = query.execute(&mut *database).await.map_err(unavailable)?.rows_affected();
         commit(database).await?;
         Ok(purged)

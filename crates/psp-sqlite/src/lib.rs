@@ -22,6 +22,8 @@ mod dead_letters;
 mod idempotency;
 mod options;
 mod payables;
+#[cfg(test)]
+mod plans;
 mod queue;
 mod settlement;
 mod transactions;

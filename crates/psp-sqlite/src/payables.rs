@@ -19,6 +19,15 @@ macro_rules! columns {
 
 const INSERT: Bulk = Bulk::new(concat!("INSERT INTO payables (", columns!(), ") {values}"), 12);
 
+pub(crate) const FIND: &str = concat!("SELECT ", columns!(), " FROM payables WHERE id = ? AND customer_id = ?");
+
+pub(crate) const LIST: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM payables WHERE id IN (SELECT id FROM payables WHERE customer_id = ?1 AND id < ?2 \
+             ORDER BY id DESC LIMIT ?3 OFFSET ?4) ORDER BY id DESC"
+);
+
 pub(crate) async fn insert(connection: &mut SqliteConnection, rows: &[&Payable]) -> Result<(), sqlx::Error> {
     let bind = |values: &mut crate::bulk::Values, p: &&Payable| {
         values.push(p.id.0).push(p.transaction_id.0).push(i64::from(p.installment)).push(p.customer_id.as_str());
@@ -33,20 +42,13 @@ pub(crate) async fn insert(connection: &mut SqliteConnection, rows: &[&Payable])
 #[async_trait]
 impl PayableReader for SqliteStore {
     async fn find(&self, customer: &CustomerId, id: PayableId) -> Result<Option<Payable>, StoreError> {
-        let sql = concat!("SELECT ", columns!(), " FROM payables WHERE id = ? AND customer_id = ?");
-        let query = sqlx::query(sql).bind(id.0).bind(customer.as_str());
+        let query = sqlx::query(FIND).bind(id.0).bind(customer.as_str());
         let row = query.fetch_optional(&self.readers).await.map_err(unavailable)?;
         row.as_ref().map(decode).transpose()
     }
 
     async fn list(&self, customer: &CustomerId, page: PageRequest) -> Result<Page<Payable>, StoreError> {
-        let sql = concat!(
-            "SELECT ",
-            columns!(),
-            " FROM payables WHERE id IN (SELECT id FROM payables WHERE customer_id = ?1 AND id < ?2 \
-             ORDER BY id DESC LIMIT ?3 OFFSET ?4) ORDER BY id DESC"
-        );
-        let query = sqlx::query(sql)
+        let query = sqlx::query(LIST)
             .bind(customer.as_str())
             .bind(page.after().unwrap_or(Uuid::max()))
             .bind(i64::from(page.limit()) + 1)

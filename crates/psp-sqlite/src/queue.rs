@@ -24,22 +24,28 @@ const SEND: Bulk = Bulk::new(
 );
 
 /// An event stays when its message is done.
-const ACK: Bulk = Bulk::new(
+pub(crate) const ACK: Bulk = Bulk::new(
     "WITH done AS ({values}) UPDATE outbox SET visible_at = NULL FROM done \
      WHERE outbox.id = done.column1 AND outbox.lease = done.column2 AND outbox.visible_at IS NOT NULL",
     2,
 );
 
 /// A command goes.
-const ACK_COMMANDS: Bulk = Bulk::new(
-    "WITH done AS ({values}) DELETE FROM outbox WHERE sequence IS NULL AND visible_at IS NOT NULL \
-     AND (id, lease) IN (SELECT column1, column2 FROM done)",
+pub(crate) const ACK_COMMANDS: Bulk = Bulk::new(
+    "WITH done AS ({values}) DELETE FROM outbox WHERE id IN (SELECT o.id FROM done CROSS JOIN outbox AS o \
+     ON o.id = done.column1 WHERE o.lease = done.column2 AND o.sequence IS NULL AND o.visible_at IS NOT NULL)",
     2,
 );
 
-const RECEIVE: &str = "UPDATE outbox SET visible_at = ?1, receive_count = receive_count + 1, lease = lease + 1 \
+pub(crate) const RECEIVE: &str = "UPDATE outbox SET visible_at = ?1, receive_count = receive_count + 1, lease = lease + 1 \
      WHERE id IN (SELECT id FROM outbox WHERE queue = ?2 AND visible_at <= ?3 ORDER BY visible_at, id LIMIT ?4) \
      RETURNING id, kind, aggregate_id, body, receive_count, lease";
+
+pub(crate) const DEPTH: &str = "SELECT (SELECT count(*) FROM outbox WHERE queue = ?1 AND visible_at IS NOT NULL), \
+                   (SELECT count(*) FROM outbox WHERE queue = ?1 AND dead_at IS NOT NULL), \
+                   (SELECT min(sent_at) FROM outbox WHERE queue = ?1 AND visible_at IS NOT NULL)";
+
+pub(crate) const VISIBLE: &str = "SELECT EXISTS (SELECT 1 FROM outbox WHERE queue = ? AND visible_at <= ?)";
 
 pub(crate) async fn insert_events(connection: &mut SqliteConnection, events: &[&Event]) -> Result<(), sqlx::Error> {
     let bind = |values: &mut Values, e: &&Event| {
@@ -147,12 +153,9 @@ impl Queue for SqliteStore {
     }
 
     async fn depths(&self) -> Result<Vec<QueueDepth>, QueueError> {
-        let sql = "SELECT (SELECT count(*) FROM outbox WHERE queue = ?1 AND visible_at IS NOT NULL), \
-                   (SELECT count(*) FROM outbox WHERE queue = ?1 AND dead_at IS NOT NULL), \
-                   (SELECT min(sent_at) FROM outbox WHERE queue = ?1 AND visible_at IS NOT NULL)";
         let mut depths = Vec::with_capacity(QueueName::ALL.len());
         for queue in QueueName::ALL {
-            let row = sqlx::query_as(sql).bind(queue.as_str()).fetch_one(&self.readers).await;
+            let row = sqlx::query_as(DEPTH).bind(queue.as_str()).fetch_one(&self.readers).await;
             let (pending, dead, oldest): (i64, i64, Option<i64>) = row.map_err(unavailable).map_err(broken)?;
             let oldest = oldest.map(time).transpose().map_err(broken)?;
             depths.push(QueueDepth { queue, pending: pending.unsigned_abs(), dead: dead.unsigned_abs(), oldest });
@@ -164,8 +167,7 @@ impl Queue for SqliteStore {
 impl SqliteStore {
     /// Whether there is something to claim: asked of a reader, so that an idle queue never takes the write lock.
     async fn has_visible(&self, queue: QueueName) -> Result<bool, StoreError> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM outbox WHERE queue = ? AND visible_at <= ?)";
-        let query = sqlx::query_scalar(sql).bind(queue.as_str()).bind(millis(self.now()));
+        let query = sqlx::query_scalar(VISIBLE).bind(queue.as_str()).bind(millis(self.now()));
         query.fetch_one(&self.readers).await.map_err(unavailable)
     }
 

@@ -28,14 +28,23 @@ macro_rules! fresh_id {
     };
 }
 
+/// Walks the partial index from a place on.
+pub(crate) const NTH_PLACE: &str = "SELECT payment_date, id FROM payables INDEXED BY payables_due WHERE status = 'waiting_funds' \
+                   AND payment_date < ?1 AND (payment_date, id) > (?2, ?3) ORDER BY payment_date, id LIMIT 1 OFFSET ?4";
+
+/// Walks the partial index from a place on.
+pub(crate) const LAST_PLACE: &str = "SELECT payment_date, id FROM payables INDEXED BY payables_due WHERE status = 'waiting_funds' \
+                    AND payment_date < ?1 AND (payment_date, id) > (?2, ?3) ORDER BY payment_date DESC, id DESC LIMIT 1";
+
 /// The payables of the chunk `(?1, ?2) < (payment_date, id) <= (?3, ?4)` that still wait.
-const TAKE: &str = "INSERT INTO temp.settling SELECT id, transaction_id, installment, customer_id, currency, receivable \
+pub(crate) const TAKE: &str = "INSERT INTO temp.settling SELECT id, transaction_id, installment, customer_id, currency, receivable \
      FROM payables INDEXED BY payables_due WHERE status = 'waiting_funds' AND (payment_date, id) > (?1, ?2) \
      AND (payment_date, id) <= (?3, ?4)";
 
-const PAY: &str = "UPDATE payables SET status = 'paid', updated_at = ?1 WHERE id IN (SELECT id FROM temp.settling)";
+pub(crate) const PAY: &str =
+    "UPDATE payables SET status = 'paid', updated_at = ?1 WHERE id IN (SELECT id FROM temp.settling)";
 
-const PAYABLE_EVENTS: &str = concat!(
+pub(crate) const PAYABLE_EVENTS: &str = concat!(
     "INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at) SELECT ",
     fresh_id!(),
     ", 'payable.paid', id, 1, customer_id, printf('{\"transaction_id\":\"%s-%s-%s-%s-%s\",\"installment\":%d,\
@@ -45,12 +54,12 @@ const PAYABLE_EVENTS: &str = concat!(
 );
 
 /// Transactions whose last payable that was.
-const FINISH: &str = "UPDATE transactions SET status = 'paid', version = version + 1, updated_at = ?1 \
+pub(crate) const FINISH: &str = "UPDATE transactions SET status = 'paid', version = version + 1, updated_at = ?1 \
      WHERE id IN (SELECT transaction_id FROM temp.settling) AND status = 'pending_payment' AND NOT EXISTS \
      (SELECT 1 FROM payables WHERE transaction_id = transactions.id AND status = 'waiting_funds')";
 
 /// A transaction of the chunk that is paid now was finished just now: before, one of its payables waited.
-const TRANSACTION_EVENTS: &str = concat!(
+pub(crate) const TRANSACTION_EVENTS: &str = concat!(
     "INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at) SELECT ",
     fresh_id!(),
     ", 'transaction.paid', id, version, customer_id, \
@@ -58,12 +67,12 @@ const TRANSACTION_EVENTS: &str = concat!(
      FROM transactions WHERE id IN (SELECT transaction_id FROM temp.settling) AND status = 'paid'"
 );
 
-const MOVE_BALANCES: &str = "INSERT INTO balances (customer_id, currency, available, waiting_funds) \
+pub(crate) const MOVE_BALANCES: &str = "INSERT INTO balances (customer_id, currency, available, waiting_funds) \
      SELECT customer_id, currency, sum(receivable), -sum(receivable) FROM temp.settling \
      GROUP BY customer_id, currency ON CONFLICT (customer_id, currency) DO UPDATE \
      SET available = available + excluded.available, waiting_funds = waiting_funds + excluded.waiting_funds";
 
-const COUNT_AMOUNTS: &str = "INSERT INTO settlement_amounts (run_id, currency, amount) \
+pub(crate) const COUNT_AMOUNTS: &str = "INSERT INTO settlement_amounts (run_id, currency, amount) \
      SELECT ?1, currency, sum(receivable) FROM temp.settling GROUP BY currency \
      ON CONFLICT (run_id, currency) DO UPDATE SET amount = amount + excluded.amount";
 
@@ -162,21 +171,16 @@ impl SettlementStore for SqliteStore {
 impl SqliteStore {
     /// Where chunks begin and end: one place more than there are chunks; none where nothing is due.
     async fn boundaries(&self, due_before: i64, chunk_size: u32) -> Result<Vec<Place>, sqlx::Error> {
-        // Both walk the partial index from the given place on.
-        let nth = "SELECT payment_date, id FROM payables INDEXED BY payables_due WHERE status = 'waiting_funds' \
-                   AND payment_date < ?1 AND (payment_date, id) > (?2, ?3) ORDER BY payment_date, id LIMIT 1 OFFSET ?4";
-        let last = "SELECT payment_date, id FROM payables INDEXED BY payables_due WHERE status = 'waiting_funds' \
-                    AND payment_date < ?1 AND (payment_date, id) > (?2, ?3) ORDER BY payment_date DESC, id DESC LIMIT 1";
         let mut reader = self.readers.acquire().await?;
         let mut places: Vec<Place> = vec![(i64::MIN, Uuid::nil())];
         while places.len() <= SettlementChunk::MAX_PER_RUN as usize {
             let (date, id) = places.last().copied().unwrap_or((i64::MIN, Uuid::nil()));
-            let query = sqlx::query_as::<_, Place>(nth).bind(due_before).bind(date).bind(id).bind(chunk_size - 1);
+            let query = sqlx::query_as::<_, Place>(NTH_PLACE).bind(due_before).bind(date).bind(id).bind(chunk_size - 1);
             if let Some(place) = query.fetch_optional(&mut *reader).await? {
                 places.push(place);
                 continue;
             }
-            let query = sqlx::query_as::<_, Place>(last).bind(due_before).bind(date).bind(id);
+            let query = sqlx::query_as::<_, Place>(LAST_PLACE).bind(due_before).bind(date).bind(id);
             places.extend(query.fetch_optional(&mut *reader).await?);
             break;
         }

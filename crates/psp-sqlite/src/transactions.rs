@@ -22,11 +22,26 @@ macro_rules! columns {
 
 const INSERT: Bulk = Bulk::new(concat!("INSERT INTO transactions (", columns!(), ", sealed_card) {values}"), 19);
 
-const UPDATE: Bulk = Bulk::new(
+pub(crate) const UPDATE: Bulk = Bulk::new(
     "WITH new AS ({values}) UPDATE transactions SET status = new.column3, status_reason = new.column4, \
      gateway = new.column5, gateway_reference = new.column6, version = new.column7, updated_at = new.column8, \
      sealed_card = NULL FROM new WHERE transactions.id = new.column1 AND transactions.version = new.column2",
     8,
+);
+
+pub(crate) const FIND: &str = concat!("SELECT ", columns!(), " FROM transactions WHERE id = ? AND customer_id = ?");
+
+pub(crate) const LIST: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM transactions WHERE id IN (SELECT id FROM transactions WHERE customer_id = ?1 AND id < ?2 \
+             ORDER BY id DESC LIMIT ?3 OFFSET ?4) ORDER BY id DESC"
+);
+
+pub(crate) const LOAD: &str = concat!(
+    "SELECT ",
+    columns!(),
+    ", sealed_card FROM (SELECT unhex(value) AS wanted FROM json_each(?)) CROSS JOIN transactions ON id = wanted"
 );
 
 pub(crate) async fn insert(
@@ -71,21 +86,14 @@ pub(crate) async fn version(connection: &mut SqliteConnection, id: TransactionId
 #[async_trait]
 impl TransactionReader for SqliteStore {
     async fn find(&self, customer: &CustomerId, id: TransactionId) -> Result<Option<Transaction>, StoreError> {
-        let sql = concat!("SELECT ", columns!(), " FROM transactions WHERE id = ? AND customer_id = ?");
-        let query = sqlx::query(sql).bind(id.0).bind(customer.as_str());
+        let query = sqlx::query(FIND).bind(id.0).bind(customer.as_str());
         let row = query.fetch_optional(&self.readers).await.map_err(unavailable)?;
         row.as_ref().map(decode).transpose()
     }
 
     async fn list(&self, customer: &CustomerId, page: PageRequest) -> Result<Page<Transaction>, StoreError> {
         // The ids come from the index alone, so that skipped rows are never read.
-        let sql = concat!(
-            "SELECT ",
-            columns!(),
-            " FROM transactions WHERE id IN (SELECT id FROM transactions WHERE customer_id = ?1 AND id < ?2 \
-             ORDER BY id DESC LIMIT ?3 OFFSET ?4) ORDER BY id DESC"
-        );
-        let query = sqlx::query(sql)
+        let query = sqlx::query(LIST)
             .bind(customer.as_str())
             .bind(page.after().unwrap_or(Uuid::max()))
             .bind(i64::from(page.limit()) + 1)
@@ -96,13 +104,8 @@ impl TransactionReader for SqliteStore {
     }
 
     async fn load_for_authorization(&self, ids: &[TransactionId]) -> Result<Vec<UnauthorizedTransaction>, StoreError> {
-        let sql = concat!(
-            "SELECT ",
-            columns!(),
-            ", sealed_card FROM (SELECT unhex(value) AS wanted FROM json_each(?)) CROSS JOIN transactions ON id = wanted"
-        );
         let wanted: Vec<_> = ids.iter().map(|id| id.0.simple().to_string()).collect();
-        let query = sqlx::query(sql).bind(sqlx::types::Json(wanted));
+        let query = sqlx::query(LOAD).bind(sqlx::types::Json(wanted));
         let rows = query.fetch_all(&self.readers).await.map_err(unavailable)?;
         let load = |row: &SqliteRow| {
             let card: Option<Vec<u8>> = row.try_get(18).map_err(unavailable)?;

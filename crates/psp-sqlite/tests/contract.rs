@@ -1,5 +1,7 @@
 //! The contracts, kept by SQLite.
 
+#![expect(clippy::unwrap_used, reason = "test code asserts")]
+
 use std::sync::Arc;
 
 use psp_sqlite::{SqliteOptions, SqliteStore};

@@ -1,5 +1,7 @@
 //! The contract, kept by AES-256-GCM.
 
+#![expect(clippy::unwrap_used, reason = "test code asserts")]
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use psp_domain::TransactionId;

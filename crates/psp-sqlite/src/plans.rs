@@ -1,0 +1,60 @@
+//! No statement of the hot paths reads a whole table, however large it has grown.
+
+use std::sync::Arc;
+
+use psp_domain::ports::SystemClock;
+use sqlx::{AssertSqlSafe, Row};
+
+use crate::connection::{Durability, SqliteStore};
+use crate::{SqliteOptions, idempotency, payables, queue, settlement, transactions};
+
+/// Tables that grow with the business.
+const GROWING: [&str; 6] = ["transactions", "payables", "outbox", "idempotency_keys", "balances", "settlement_chunks"];
+
+#[tokio::test]
+async fn every_statement_finds_its_rows_by_an_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", dir.path().join("psp.db").display());
+    let store = SqliteStore::open(SqliteOptions::new(url), Arc::new(SystemClock)).await.unwrap();
+    let mut statements: Vec<String> = [
+        transactions::FIND,
+        transactions::LIST,
+        transactions::LOAD,
+        payables::FIND,
+        payables::LIST,
+        idempotency::FIND,
+        idempotency::TAKEN,
+        idempotency::PURGE,
+        queue::RECEIVE,
+        queue::VISIBLE,
+        queue::DEPTH,
+        settlement::NTH_PLACE,
+        settlement::LAST_PLACE,
+        settlement::TAKE,
+        settlement::PAY,
+        settlement::PAYABLE_EVENTS,
+        settlement::FINISH,
+        settlement::TRANSACTION_EVENTS,
+        settlement::MOVE_BALANCES,
+        settlement::COUNT_AMOUNTS,
+    ]
+    .map(str::to_owned)
+    .into();
+    for bulk in [&transactions::UPDATE, &idempotency::FREE, &queue::ACK, &queue::ACK_COMMANDS] {
+        statements.extend([1, 8, 128].map(|rows| bulk.sql(rows)));
+    }
+    let mut writer = store.writer().await.unwrap();
+    let mut database = writer.begin(Durability::Full).await.unwrap();
+    for statement in statements {
+        let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+        let plan = sqlx::raw_sql(explain).fetch_all(&mut *database).await.unwrap();
+        for step in plan.iter().map(|row| row.get::<String, _>("detail")) {
+            // A walk over a whole index is as bad.
+            let scans = GROWING.iter().any(|table| step.starts_with(&format!("SCAN {table}")));
+            assert!(!scans && !step.contains("AUTOMATIC"), "{step}\nin {statement}");
+        }
+    }
+    drop(database);
+    drop(writer);
+    store.close().await;
+}
