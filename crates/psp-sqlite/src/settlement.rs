@@ -195,13 +195,15 @@ impl SqliteStore {
         to: Place,
         now: i64,
     ) -> Result<SettledChunk, sqlx::Error> {
-        let connection = &mut *connection;
+        // The ids of a chunk's events start with the time of its turn, not of its arrival: chunks that arrived together would
+        // scatter their rows over one another's pages.
+        let prefix = id_prefix(millis(self.now()));
         let take = sqlx::query(TAKE).bind(from.0).bind(from.1).bind(to.0).bind(to.1);
         let payables = take.execute(&mut *connection).await?.rows_affected();
         sqlx::query(PAY).bind(now).execute(&mut *connection).await?;
-        sqlx::query(PAYABLE_EVENTS).bind(id_prefix(now)).bind(now).execute(&mut *connection).await?;
+        sqlx::query(PAYABLE_EVENTS).bind(&*prefix).bind(now).execute(&mut *connection).await?;
         let transactions = sqlx::query(FINISH).bind(now).execute(&mut *connection).await?.rows_affected();
-        sqlx::query(TRANSACTION_EVENTS).bind(id_prefix(now)).bind(now).execute(&mut *connection).await?;
+        sqlx::query(TRANSACTION_EVENTS).bind(&*prefix).bind(now).execute(&mut *connection).await?;
         sqlx::query(MOVE_BALANCES).execute(&mut *connection).await?;
         sqlx::query(COUNT_AMOUNTS).bind(chunk.run_id.0).execute(&mut *connection).await?;
         let sql = "UPDATE settlement_chunks SET settled_at = ?, payables = ?, transactions = ? \
