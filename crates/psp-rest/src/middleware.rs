@@ -142,7 +142,8 @@ struct RouteMetrics {
     method: Method,
     route: &'static str,
     seconds: Histogram,
-    statuses: [OnceLock<Counter>; STATUSES.len()],
+    /// One for each of [`STATUSES`], and one for all others.
+    statuses: [OnceLock<Counter>; STATUSES.len() + 1],
 }
 
 /// Routes with handles of their own; everything else is counted together.
@@ -179,10 +180,10 @@ impl RequestMetrics {
         let known = self.routes.iter().find(|r| r.method == *method && r.route == route);
         let Some(metrics) = known.or(self.routes.last()) else { return };
         metrics.seconds.record(seconds);
-        let status = status.as_u16();
-        let Some(index) = STATUSES.iter().position(|s| *s == status) else { return };
+        let index = STATUSES.iter().position(|s| *s == status.as_u16()).unwrap_or(STATUSES.len());
         let counter = || {
-            let (method, route, status) = (label(&metrics.method), metrics.route, status.to_string());
+            let status = STATUSES.get(index).map_or_else(|| "other".to_owned(), u16::to_string);
+            let (method, route) = (label(&metrics.method), metrics.route);
             metrics::counter!("psp_http_requests_total", "route" => route, "method" => method, "status" => status)
         };
         metrics.statuses[index].get_or_init(counter).increment(1);

@@ -120,6 +120,11 @@ async fn applied(connection: &mut SqliteConnection) -> Vec<i64> {
 pub(crate) struct Writer<'a>(MutexGuard<'a, Option<SqliteConnection>>);
 
 impl Writer<'_> {
+    /// The connection itself, for one statement that is a database transaction of its own.
+    pub(crate) fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+        self.0.as_mut().ok_or_else(|| unavailable(sqlx::Error::PoolClosed))
+    }
+
     /// Begins a database transaction that holds the write lock from its start, so that no later statement can fail for it.
     pub(crate) async fn begin(&mut self, durability: Durability) -> Result<SqliteTransaction<'_>, StoreError> {
         // The level cannot change inside a transaction; both statements go in one trip to the connection's thread.
@@ -127,8 +132,7 @@ impl Writer<'_> {
             Durability::Full => "PRAGMA synchronous = FULL; BEGIN IMMEDIATE",
             Durability::Lease => "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE",
         };
-        let connection = self.0.as_mut().ok_or_else(|| unavailable(sqlx::Error::PoolClosed))?;
-        connection.begin_with(begin).await.map_err(unavailable)
+        self.connection()?.begin_with(begin).await.map_err(unavailable)
     }
 }
 

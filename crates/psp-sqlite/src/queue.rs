@@ -23,21 +23,24 @@ const SEND: Bulk = Bulk::new(
     7,
 );
 
+// Claims and acknowledgements go with one trip to SQLite's thread: the level of durability that leases need (see
+// `Durability::Lease`), and one statement that is a database transaction of its own.
+
 /// An event stays when its message is done.
 pub(crate) const ACK: Bulk = Bulk::new(
-    "WITH done AS ({values}) UPDATE outbox SET visible_at = NULL FROM done \
+    "PRAGMA synchronous = NORMAL; WITH done AS ({values}) UPDATE outbox SET visible_at = NULL FROM done \
      WHERE outbox.id = done.column1 AND outbox.lease = done.column2 AND outbox.visible_at IS NOT NULL",
     2,
 );
 
 /// A command goes.
 pub(crate) const ACK_COMMANDS: Bulk = Bulk::new(
-    "WITH done AS ({values}) DELETE FROM outbox WHERE id IN (SELECT o.id FROM done CROSS JOIN outbox AS o \
+    "PRAGMA synchronous = NORMAL; WITH done AS ({values}) DELETE FROM outbox WHERE id IN (SELECT o.id FROM done CROSS JOIN outbox AS o \
      ON o.id = done.column1 WHERE o.lease = done.column2 AND o.sequence IS NULL AND o.visible_at IS NOT NULL)",
     2,
 );
 
-pub(crate) const RECEIVE: &str = "UPDATE outbox SET visible_at = ?1, receive_count = receive_count + 1, lease = lease + 1 \
+pub(crate) const RECEIVE: &str = "PRAGMA synchronous = NORMAL; UPDATE outbox SET visible_at = ?1, receive_count = receive_count + 1, lease = lease + 1 \
      WHERE id IN (SELECT id FROM outbox WHERE queue = ?2 AND visible_at <= ?3 ORDER BY visible_at, id LIMIT ?4) \
      RETURNING id, kind, aggregate_id, body, receive_count, lease";
 
@@ -119,12 +122,12 @@ impl Queue for SqliteStore {
             values.push(id.0).push(*lease);
         };
         let mut writer = self.writer().await.map_err(broken)?;
-        let mut database = writer.begin(Durability::Lease).await.map_err(broken)?;
+        let connection = writer.connection().map_err(broken)?;
         for (statement, receipts) in [(&ACK, &events), (&ACK_COMMANDS, &commands)] {
-            let done = statement.execute(&mut database, receipts.iter(), bind).await;
+            let done = statement.execute(connection, receipts.iter(), bind).await;
             done.map_err(unavailable).map_err(broken)?;
         }
-        commit(database).await.map_err(broken)
+        Ok(())
     }
 
     async fn retry(&self, delivery: &Delivery, after: Duration, reason: &str) -> Result<(), QueueError> {
@@ -174,20 +177,20 @@ impl SqliteStore {
     async fn claim(&self, queue: QueueName, max: usize) -> Result<Vec<Delivery>, StoreError> {
         let now = self.now();
         let mut writer = self.writer().await?;
-        let mut database = writer.begin(Durability::Lease).await?;
+        let connection = writer.connection()?;
         let query = sqlx::query(RECEIVE)
             .bind(millis(now + self.options.visibility_timeout))
             .bind(queue.as_str())
             .bind(millis(now))
             .bind(i64::try_from(max).unwrap_or(i64::MAX));
-        let rows = query.fetch_all(&mut *database).await.map_err(unavailable)?;
+        let rows = query.fetch_all(&mut *connection).await.map_err(unavailable)?;
         let deliveries = rows.iter().map(|row| decode(row, queue)).collect::<Result<Vec<_>, _>>()?;
         let (mut live, poison): (Vec<_>, Vec<_>) =
             deliveries.into_iter().partition(|delivery| delivery.receive_count <= QueueName::MAX_RECEIVES);
         for delivery in &poison {
-            bury(&mut database, delivery, millis(now)).await.map_err(unavailable)?;
+            bury(connection, delivery, millis(now)).await.map_err(unavailable)?;
         }
-        commit(database).await?;
+        drop(writer);
         live.sort_unstable_by_key(|delivery| delivery.message.id);
         Ok(live)
     }

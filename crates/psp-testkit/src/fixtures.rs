@@ -44,6 +44,11 @@ pub fn payment(customer_name: &str, minor: i64, installments: u8) -> NewTransact
     }
 }
 
+/// A debit card payment in BRL: paid at once when it is approved.
+pub fn debit(customer_name: &str, minor: i64) -> NewTransaction {
+    NewTransaction { payment_method: PaymentMethod::DebitCard, ..payment(customer_name, minor, 1) }
+}
+
 /// The change set of a new transaction, at that time.
 pub fn create(new: &NewTransaction, now: DateTime<Utc>) -> (Transaction, ChangeSet) {
     let (transaction, event) = Transaction::create(new, now, &UuidV7Generator).unwrap();

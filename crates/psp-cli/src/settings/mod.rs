@@ -187,6 +187,10 @@ fn on_one_line(error: &str) -> String {
 impl Parser<'_> {
     fn card_keys(&mut self) -> Option<SecretString> {
         let text = self.text("PSP_CARD_KEYS");
+        if text.is_empty() && self.source("PSP_CARD_KEYS") != Source::Default {
+            // A secret that was not filled in must not quietly become a key file.
+            self.fault("PSP_CARD_KEYS", &"must not be empty; leave it out to use a key file");
+        }
         let keys = (!text.is_empty()).then(|| SecretString::from(text))?;
         if let Err(error) = VaultKeys::parse(&keys) {
             self.fault("PSP_CARD_KEYS", &error);
@@ -228,6 +232,12 @@ mod tests {
             assert!(error.contains(name), "{name}: {error}");
         }
         assert!(error.contains("PSP_CARD_KEYS") && error.contains("PSP_QUEUE"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_secret_is_no_absent_secret() {
+        let error = settings(&[("PSP_CARD_KEYS", "")]).map(drop).unwrap_err();
+        assert!(error.contains("PSP_CARD_KEYS must not be empty"), "{error}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use psp_domain::{FeeRule, FeeRules, PaymentMethod};
 use psp_jobs::CronJob;
 use psp_sqlite::SqliteOptions;
 
+use super::Source;
 use super::catalog::Texts;
 
 /// Turns texts into values and gathers what is wrong with them. A wrong value becomes a harmless one, so that the rest is
@@ -34,6 +35,10 @@ impl<'t> Parser<'t> {
 
     pub(super) fn text(&self, env: &str) -> &'t str {
         self.texts.get(env)
+    }
+
+    pub(super) fn source(&self, env: &str) -> Source {
+        self.texts.find(env).1
     }
 
     pub(super) fn parsed<T: FromStr<Err: Display>>(&mut self, env: &str, otherwise: T) -> T {

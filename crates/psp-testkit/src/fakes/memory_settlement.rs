@@ -36,7 +36,8 @@ impl SettlementStore for Memory {
             waiting.filter(|p| p.payment_date < due_before).map(|p| (p.payment_date, p.id.0)).collect();
         due.sort_unstable();
         let ids: Vec<_> = due.into_iter().map(|(_, id)| id).collect();
-        let chunks: Vec<_> = ids.chunks(chunk_size as usize).map(|chunk| Some(chunk.to_vec())).collect();
+        let chunks = ids.chunks(chunk_size.max(1) as usize).take(SettlementChunk::MAX_PER_RUN as usize);
+        let chunks: Vec<_> = chunks.map(|chunk| Some(chunk.to_vec())).collect();
         let count = u32::try_from(chunks.len()).unwrap();
         for number in 1..=count {
             let message = Message {
