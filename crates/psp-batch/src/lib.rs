@@ -4,6 +4,9 @@
 //! [`BatchOptions::max_batch`]. There is no artificial delay: a lone write is committed at once. A full queue answers
 //! [`StoreError::Overloaded`] at once. A caller that goes away cancels nothing: what was accepted is written.
 //!
+//! The writer has a thread of its own. Every statement of a commit is a turn between it and the database; on the callers'
+//! runtime each turn would queue behind the requests that wait for that very commit.
+//!
 //! ```
 //! use std::sync::Arc;
 //! use psp_batch::{BatchOptions, BatchingStore};
@@ -17,20 +20,21 @@
 //! # }
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), StoreError> {
-//! let store = BatchingStore::new(Arc::new(Inner), BatchOptions::default());
+//! let store = BatchingStore::new(Arc::new(Inner), BatchOptions::default()).expect("a thread");
 //! assert_eq!(store.apply_all(vec![]).await?, vec![]);
 //! store.close().await;
 //! # Ok(())
 //! # }
 //! ```
 
+use std::io;
 use std::sync::Arc;
+use std::thread;
 
 use async_trait::async_trait;
 use psp_domain::ports::{Store, StoreError};
 use psp_domain::{ChangeSet, Verdict};
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::task::JoinHandle;
 
 /// The limits of a [`BatchingStore`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,25 +62,35 @@ pub struct BatchingStore {
     queue: mpsc::Sender<Waiting>,
     /// Tells the writer to take no more and end.
     stop: mpsc::Sender<()>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    /// Resolves when the writer's thread has ended.
+    writer: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
 impl BatchingStore {
-    /// Starts the writer task on the current tokio runtime.
-    pub fn new(inner: Arc<dyn Store>, options: BatchOptions) -> Arc<Self> {
+    /// Starts the writer's thread.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn new(inner: Arc<dyn Store>, options: BatchOptions) -> io::Result<Arc<Self>> {
         let (queue, waiting) = mpsc::channel(options.max_waiting.max(1));
         let (stop, stopped) = mpsc::channel(1);
-        let writer = tokio::spawn(write_batches(inner, waiting, stopped, options.max_batch.max(1)));
-        Arc::new(Self { queue, stop, writer: Mutex::new(Some(writer)) })
+        let (ended, writer) = oneshot::channel();
+        // Stores bring their own threads or wake from outside, so the writer needs neither timers nor a poller.
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        thread::Builder::new().name("batch-writer".into()).spawn(move || {
+            runtime.block_on(write_batches(inner, waiting, stopped, options.max_batch.max(1)));
+            let _ = ended.send(());
+        })?;
+        Ok(Arc::new(Self { queue, stop, writer: Mutex::new(Some(writer)) }))
     }
 
     /// Writes what waits and ends. Later writes answer [`StoreError::Unavailable`].
     pub async fn close(&self) {
         let _ = self.stop.try_send(());
-        if let Some(writer) = self.writer.lock().await.take()
-            && let Err(error) = writer.await
+        if let Some(ended) = self.writer.lock().await.take()
+            && ended.await.is_err()
         {
-            tracing::error!(%error, "the batch writer died");
+            tracing::error!("the batch writer died");
         }
     }
 

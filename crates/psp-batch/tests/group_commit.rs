@@ -74,7 +74,7 @@ async fn begin(store: &Arc<BatchingStore>) -> Write {
 #[tokio::test]
 async fn writes_that_arrive_during_a_commit_share_the_next_one() {
     let inner = GatedStore::new(0, false);
-    let store = BatchingStore::new(inner.clone(), options(256, 4096));
+    let store = BatchingStore::new(inner.clone(), options(256, 4096)).unwrap();
     let mut writes = vec![begin(&store).await];
     inner.commit_started().await;
     for _ in 0..100 {
@@ -90,7 +90,7 @@ async fn writes_that_arrive_during_a_commit_share_the_next_one() {
 #[tokio::test]
 async fn no_commit_takes_more_than_the_largest_batch() {
     let inner = GatedStore::new(0, false);
-    let store = BatchingStore::new(inner.clone(), options(10, 4096));
+    let store = BatchingStore::new(inner.clone(), options(10, 4096)).unwrap();
     let mut writes = vec![begin(&store).await];
     inner.commit_started().await;
     for _ in 0..25 {
@@ -106,7 +106,7 @@ async fn no_commit_takes_more_than_the_largest_batch() {
 #[tokio::test]
 async fn a_full_queue_refuses_at_once_and_recovers() {
     let inner = GatedStore::new(0, false);
-    let store = BatchingStore::new(inner.clone(), options(256, 2));
+    let store = BatchingStore::new(inner.clone(), options(256, 2)).unwrap();
     let mut writes = vec![begin(&store).await];
     inner.commit_started().await;
     writes.push(begin(&store).await);
@@ -124,7 +124,7 @@ async fn a_full_queue_refuses_at_once_and_recovers() {
 #[tokio::test]
 async fn a_caller_that_goes_away_cancels_nothing() {
     let inner = GatedStore::new(0, false);
-    let store = BatchingStore::new(inner.clone(), BatchOptions::default());
+    let store = BatchingStore::new(inner.clone(), BatchOptions::default()).unwrap();
     drop(begin(&store).await);
     inner.commit_started().await;
     drop(begin(&store).await);
@@ -136,7 +136,7 @@ async fn a_caller_that_goes_away_cancels_nothing() {
 #[tokio::test]
 async fn closing_writes_what_waits_and_refuses_what_comes_later() {
     let inner = GatedStore::new(0, false);
-    let store = BatchingStore::new(inner.clone(), BatchOptions::default());
+    let store = BatchingStore::new(inner.clone(), BatchOptions::default()).unwrap();
     let first = begin(&store).await;
     inner.commit_started().await;
     let second = begin(&store).await;
@@ -150,7 +150,7 @@ async fn closing_writes_what_waits_and_refuses_what_comes_later() {
 #[tokio::test]
 async fn every_caller_of_a_failed_commit_learns_of_it() {
     let inner = GatedStore::new(5, true);
-    let store = BatchingStore::new(inner, BatchOptions::default());
+    let store = BatchingStore::new(inner, BatchOptions::default()).unwrap();
     let both = (0..2).map(|_| fixtures::created_change()).collect();
     assert!(matches!(store.apply_all(both).await, Err(StoreError::Unavailable(_))));
     assert!(matches!(store.apply(fixtures::created_change()).await, Err(StoreError::Unavailable(_))));

@@ -31,7 +31,7 @@ impl Wiring {
         let store = store.with_context(|| format!("database {}", settings.database_file.display()))?;
         let vault = Arc::new(AesGcmVault::new(settings.vault_keys()?)?);
         let options = BatchOptions { max_batch: settings.max_batch, max_waiting: settings.max_waiting_writes };
-        let batching = BatchingStore::new(Arc::clone(&store) as _, options);
+        let batching = BatchingStore::new(Arc::clone(&store) as _, options).context("the batch writer")?;
         Ok(Self { settings, store, batching, vault, sources })
     }
 

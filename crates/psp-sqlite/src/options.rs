@@ -26,10 +26,10 @@ pub struct InvalidAddress;
 impl SqliteOptions {
     /// Pages of the write-ahead log (4 KiB each) after which a commit also checkpoints: 16 MiB.
     const CHECKPOINT_PAGES: &'static str = "4096";
-    /// The page cache of the writer: 8 MiB (negative: KiB).
-    const WRITER_CACHE: &'static str = "-8192";
-    /// The page cache of a reader: 2 MiB.
-    const READER_CACHE: &'static str = "-2048";
+    /// The page cache of the writer: 6 MiB (negative: KiB).
+    const WRITER_CACHE: &'static str = "-6144";
+    /// The page cache of a reader: 1 MiB.
+    const READER_CACHE: &'static str = "-1024";
     /// Prepared statements that the writer keeps: each bulk statement in eight sizes, and the rest.
     const WRITER_STATEMENTS: usize = 256;
 
@@ -37,7 +37,7 @@ impl SqliteOptions {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
-            readers: 4,
+            readers: 3,
             visibility_timeout: Duration::from_secs(30),
             busy_timeout: Duration::from_secs(10),
             poll_interval: Duration::from_millis(200),
