@@ -65,6 +65,6 @@ pub use page::{InvalidPage, Page, PageRequest, Position};
 pub use payable::{Balance, Payable, PayableStatus};
 pub use ports::QueueName;
 pub use transaction::{
-    GatewayReference, IllegalTransition, InvalidTransaction, NewTransaction, PaymentMethod, Transaction,
+    GatewayReference, IllegalTransition, InvalidTransaction, KnownFields, NewTransaction, PaymentMethod, Transaction,
     TransactionStatus, Transition, Transitioned,
 };

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ports::IdGenerator;
 use crate::{
-    CardSummary, CustomerId, Event, EventKind, FeeRules, Installments, MessageId, Money, Payable, PayableId,
-    PayableStatus, TransactionId,
+    CardHolderName, CardNumber, CardSummary, CustomerId, Event, EventKind, FeeRules, Installments, MessageId, Money,
+    Payable, PayableId, PayableStatus, TransactionId,
 };
 
 /// How the payer pays.
@@ -154,6 +154,24 @@ pub struct NewTransaction {
     pub card: crate::Card,
     /// In how many parts; more than one for credit cards only.
     pub installments: Installments,
+}
+
+/// The fields of a new transaction as far as they are known: what an entrypoint could read of a faulty request, so that the
+/// rules across fields are told together with the faults of single ones.
+#[derive(Clone, Copy, Default)]
+pub struct KnownFields<'a> {
+    /// How much.
+    pub amount: Option<Money>,
+    /// The customer's words.
+    pub description: Option<&'a str>,
+    /// How.
+    pub payment_method: Option<PaymentMethod>,
+    /// The card's number.
+    pub card_number: Option<&'a CardNumber>,
+    /// The name on the card.
+    pub card_holder_name: Option<&'a CardHolderName>,
+    /// In how many parts.
+    pub installments: Option<Installments>,
 }
 
 /// A new transaction that breaks a rule across its fields.
@@ -403,18 +421,39 @@ impl Transitioned {
 impl NewTransaction {
     /// Every rule across the fields that is broken.
     pub fn faults(&self) -> Vec<InvalidTransaction> {
-        let minor = self.amount.minor();
-        let parts = self.installments.get();
+        let known = KnownFields {
+            amount: Some(self.amount),
+            description: Some(&self.description),
+            payment_method: Some(self.payment_method),
+            card_number: Some(&self.card.number),
+            card_holder_name: Some(&self.card.holder_name),
+            installments: Some(self.installments),
+        };
+        known.faults()
+    }
+}
+
+impl KnownFields<'_> {
+    /// Every rule across the fields that is broken, whatever the unknown ones may be.
+    pub fn faults(&self) -> Vec<InvalidTransaction> {
+        let minor = self.amount.map(Money::minor);
+        let parts = self.installments.map_or(1, Installments::get);
+        let holder_name = self.card_holder_name.map(CardHolderName::as_str);
+        let has_number =
+            |text: Option<&str>| self.card_number.zip(text).is_some_and(|(number, text)| number.appears_in(text));
+        let too_long = |text: &str| text.chars().count() > Transaction::DESCRIPTION_MAX_CHARS;
         let rules = [
-            (!(1..=Money::MAX_MINOR).contains(&minor), InvalidTransaction::Amount),
-            (self.description.chars().count() > Transaction::DESCRIPTION_MAX_CHARS, InvalidTransaction::Description),
-            (parts > 1 && self.payment_method != PaymentMethod::CreditCard, InvalidTransaction::InstallmentsNeedCredit),
-            (minor >= 1 && minor < i64::from(parts), InvalidTransaction::InstallmentBelowOneUnit),
+            (minor.is_some_and(|minor| !(1..=Money::MAX_MINOR).contains(&minor)), InvalidTransaction::Amount),
+            (self.description.is_some_and(too_long), InvalidTransaction::Description),
             (
-                self.card.number.appears_in(&self.description)
-                    || self.card.number.appears_in(self.card.holder_name.as_str()),
-                InvalidTransaction::CardNumberInText,
+                parts > 1 && self.payment_method.is_some_and(|method| method != PaymentMethod::CreditCard),
+                InvalidTransaction::InstallmentsNeedCredit,
             ),
+            (
+                minor.is_some_and(|minor| minor >= 1 && minor < i64::from(parts)),
+                InvalidTransaction::InstallmentBelowOneUnit,
+            ),
+            (has_number(self.description) || has_number(holder_name), InvalidTransaction::CardNumberInText),
         ];
         rules.into_iter().filter_map(|(broken, fault)| broken.then_some(fault)).collect()
     }

@@ -55,6 +55,7 @@ proptest! {
             prop_assert_eq!((payable.installment, payable.receivable.currency()), (number, currency));
             let days = i64::from(rule.days) * i64::from(number);
             prop_assert_eq!(payable.payment_date - now, TimeDelta::days(days));
+            prop_assert_eq!((payable.fee_percent, payable.transaction_id), (rule.percent, next.transaction.id));
         }
         let all_paid = rule.initial_status == PayableStatus::Paid;
         let expected = if all_paid { TransactionStatus::Paid } else { TransactionStatus::PendingPayment };
@@ -62,12 +63,12 @@ proptest! {
     }
 
     #[test]
-    fn a_receivable_is_the_ceiling_of_its_share(minor in 1_i64..=Money::MAX_MINOR, percent in 0_i64..=100) {
-        let rule = FeeRule { percent: Decimal::from(percent), days: 0, initial_status: PayableStatus::Paid };
+    fn a_receivable_is_the_ceiling_of_its_share(minor in 1_i64..=Money::MAX_MINOR, kept in 0_i64..=1_000_000) {
+        let rule = FeeRule { percent: Decimal::new(kept, 4), days: 0, initial_status: PayableStatus::Paid };
         let split = rule.split_fee(Money::new(minor, Currency::BRL));
-        let exact = i128::from(minor) * i128::from(100 - percent);
-        let ceiling = exact / 100 + i128::from(exact % 100 != 0);
-        prop_assert_eq!(i128::from(split.receivable.minor()), ceiling);
+        let exact = i128::from(minor) * i128::from(1_000_000 - kept);
+        prop_assert_eq!(i128::from(split.receivable.minor()), (exact + 999_999) / 1_000_000);
+        prop_assert_eq!(split.fee.minor(), minor - split.receivable.minor());
     }
 
     #[test]
@@ -105,8 +106,8 @@ proptest! {
                     events.extend(next.events.clone());
                     current = next.transaction.clone();
                 }
-                Ok(Transition::AlreadyApplied) => {}
-                Err(illegal) => prop_assert_eq!(illegal.from, before.status),
+                Ok(Transition::AlreadyApplied) => prop_assert_ne!(before.status, TransactionStatus::Processing),
+                Err(illegal) => prop_assert_eq!((illegal.id, illegal.from), (before.id, before.status)),
             }
         }
         let own: Vec<_> = events.iter().filter(|event| event.kind != EventKind::PayablePaid).collect();
@@ -114,6 +115,10 @@ proptest! {
             prop_assert_eq!(event.sequence, number);
         }
         prop_assert_eq!(current.version, i64::try_from(own.len()).unwrap());
+        let mut ids: Vec<_> = events.iter().map(|event| event.id).collect();
+        ids.sort();
+        ids.dedup();
+        prop_assert_eq!(ids.len(), events.len());
     }
 }
 

@@ -2,18 +2,22 @@
 
 #![expect(clippy::unwrap_used, reason = "test code asserts")]
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use psp_domain::ports::{
-    AuthorizationResult, Clock, GatewayError, PayableReader, Store, StoreError, TransactionReader,
-    UnauthorizedTransaction,
+    AuthorizationResult, Clock, GatewayError, PayableReader, SettlementChunk, Store, StoreError, TransactionReader,
+    UnauthorizedTransaction, VaultError,
 };
 use psp_domain::usecases::{
     AuthorizeError, AuthorizeOutcome, AuthorizeTransaction, CreateError, CreateOutcome, CreateTransaction,
-    IdempotentRequest, Sources,
+    IdempotentRequest, SettlePayables, Sources,
 };
-use psp_domain::{FeeRules, Fingerprint, PageRequest, StoredAnswer, Transaction, TransactionId, TransactionStatus};
+use psp_domain::{
+    EventKind, FeeRules, Fingerprint, PageRequest, Payable, SealedCard, StoredAnswer, Transaction, TransactionId,
+    TransactionStatus,
+};
 use psp_testkit::clock::FixedClock;
 use psp_testkit::fakes::{FailingStore, Memory, PlainVault, ScriptedGateway};
 use psp_testkit::fixtures;
@@ -80,9 +84,13 @@ impl World {
         self.authorize.execute(self.load(id).await, number).await
     }
 
-    async fn payables(&self) -> usize {
+    async fn list_payables(&self) -> Vec<Payable> {
         let page = PageRequest::default();
-        PayableReader::list(&*self.memory, &fixtures::customer("123"), page).await.unwrap().items.len()
+        PayableReader::list(&*self.memory, &fixtures::customer("123"), page).await.unwrap().items
+    }
+
+    async fn payables(&self) -> usize {
+        self.list_payables().await.len()
     }
 }
 
@@ -106,6 +114,36 @@ async fn a_lost_commit_answer_is_resolved_with_one_effect() {
             assert!(matches!(world.create(key).await.unwrap(), CreateOutcome::Created(_)));
             assert_eq!(world.count().await, 1);
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_at_once_with_one_key_have_one_effect() {
+    let world = Arc::new(world());
+    let asked: Vec<_> = (0..16)
+        .map(|_| {
+            let world = Arc::clone(&world);
+            tokio::spawn(async move { world.create(Some(keyed(1))).await.unwrap() })
+        })
+        .collect();
+    let (mut created, mut bodies) = (0, HashSet::new());
+    for outcome in asked {
+        let outcome = outcome.await.unwrap();
+        created += usize::from(matches!(outcome, CreateOutcome::Created(_)));
+        match outcome {
+            CreateOutcome::Created(answer) | CreateOutcome::Replayed(answer) => bodies.insert(answer.body),
+            CreateOutcome::KeyReused => panic!("it is the same request"),
+        };
+    }
+    assert_eq!((created, bodies.len(), world.count().await), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn keys_of_different_customers_never_meet() {
+    let world = world();
+    for customer in ["123", "456"] {
+        let outcome = world.create.execute(fixtures::payment(customer, 2500, 1), Some(keyed(1)), answer).await;
+        assert!(matches!(outcome.unwrap(), CreateOutcome::Created(_)), "{customer}");
     }
 }
 
@@ -158,6 +196,101 @@ async fn a_decline_and_a_gateway_that_never_answers_are_final() {
     }
     assert_eq!(world.load(failed).await.transaction.status_reason.as_deref(), Some("gateway_timeout"));
     assert_eq!(world.payables().await, 0);
+}
+
+#[tokio::test]
+async fn a_gateway_that_recovers_is_asked_with_the_number_of_the_attempt() {
+    let world = world();
+    let id = world.created().await;
+    world.gateway.answer(Duration::ZERO, Err(GatewayError::Unavailable("down for maintenance".into())));
+    let AuthorizeOutcome::Retry(reason) = world.attempt(id, 1).await.unwrap() else { panic!("not retried") };
+    assert!(reason.contains("down for maintenance"), "the reason is kept for the dead letter: {reason}");
+    assert_eq!(world.load(id).await.transaction.status, TransactionStatus::Processing);
+    let done = AuthorizeOutcome::Done(TransactionStatus::PendingPayment);
+    assert_eq!(world.attempt(id, 2).await.unwrap(), done);
+    assert_eq!(world.gateway.asked(), [(id, 1), (id, 2)]);
+}
+
+#[tokio::test]
+async fn a_lost_commit_answer_of_an_approval_is_resolved_by_the_next_attempt() {
+    for after_writing in [true, false] {
+        let world = world();
+        let id = world.created().await;
+        world.store.fail_next(lost(), after_writing);
+        let error = world.attempt(id, 1).await.unwrap_err();
+        assert!(matches!(error, AuthorizeError::Store(StoreError::OutcomeUnknown(_))), "{error:?}");
+        let done = AuthorizeOutcome::Done(TransactionStatus::PendingPayment);
+        assert_eq!(world.attempt(id, 2).await.unwrap(), done);
+        let asked = if after_writing { 1 } else { 2 };
+        assert_eq!((world.payables().await, world.gateway.asked().len()), (1, asked));
+    }
+}
+
+#[tokio::test]
+async fn a_card_that_does_not_open_is_told_and_nothing_is_written() {
+    let world = world();
+    let id = world.created().await;
+    let mut loaded = world.load(id).await;
+    loaded.card = Some(SealedCard(vec![0xff; 10]));
+    let error = world.authorize.execute(loaded, 5).await.unwrap_err();
+    assert!(matches!(error, AuthorizeError::Vault(VaultError::Damaged)), "{error:?}");
+    assert!(world.gateway.asked().is_empty());
+    assert_eq!(world.load(id).await.transaction.status, TransactionStatus::Processing);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_at_once_make_each_payable_once() {
+    let world = Arc::new(world());
+    let CreateOutcome::Created(created) =
+        world.create.execute(fixtures::payment("123", 1001, 12), None, answer).await.unwrap()
+    else {
+        panic!("not created")
+    };
+    let id: TransactionId = created.body.parse().unwrap();
+    let deliveries: Vec<_> = (0..16)
+        .map(|_| {
+            let world = Arc::clone(&world);
+            tokio::spawn(async move { world.attempt(id, 1).await.unwrap() })
+        })
+        .collect();
+    for delivery in deliveries {
+        let outcome = delivery.await.unwrap();
+        let done = outcome == AuthorizeOutcome::Done(TransactionStatus::PendingPayment);
+        assert!(done || matches!(outcome, AuthorizeOutcome::Retry(_)), "{outcome:?}");
+    }
+    assert_eq!(world.payables().await, 12);
+    let events = world.memory.events();
+    let approved = events.iter().filter(|event| event.kind == EventKind::TransactionApproved).count();
+    assert_eq!((events.len(), approved), (2, 1));
+}
+
+#[tokio::test]
+async fn what_is_written_in_the_clear_holds_no_card_data() {
+    let world = world();
+    let id = world.created().await;
+    world.attempt(id, 1).await.unwrap();
+    let (transaction, payables) = (world.load(id).await, world.list_payables().await);
+    let written = format!("{transaction:?} {payables:?} {:?}", world.memory.events());
+    assert!(!fixtures::card().number.appears_in(&written.replace(&id.to_string(), "")), "{written}");
+}
+
+#[tokio::test]
+async fn settlement_pays_on_the_day_and_its_progress_is_told() {
+    let world = world();
+    let id = world.created().await;
+    world.attempt(id, 1).await.unwrap();
+    let sources = Sources { clock: world.clock.clone(), ..Sources::default() };
+    let settle = SettlePayables::new(world.memory.clone(), sources);
+    assert_eq!(settle.plan(None, SettlePayables::CHUNK_SIZE).await.unwrap().chunks, 0, "nothing is due today");
+    let payment_date = world.list_payables().await[0].payment_date.date_naive();
+    assert_eq!(settle.plan(payment_date.pred_opt(), 10).await.unwrap().chunks, 0, "nor the day before");
+    let run = settle.plan(Some(payment_date), 10).await.unwrap();
+    assert_eq!(run.chunks, 1);
+    let settled = settle.settle(SettlementChunk { run_id: run.id, number: 1 }).await.unwrap().unwrap();
+    assert_eq!((settled.payables, settled.transactions), (1, 1));
+    let progress = settle.progress(run.id).await.unwrap().unwrap();
+    assert_eq!((progress.settled_chunks, progress.amounts[0].minor()), (1, 2375));
+    assert_eq!(world.load(id).await.transaction.status, TransactionStatus::Paid);
 }
 
 #[tokio::test]

@@ -97,15 +97,22 @@ mod tests {
 
     #[test]
     fn every_test_card_is_a_valid_number_and_documented() {
-        let page = include_str!("../../../docs/test-cards.md");
-        let source = include_str!("lib.rs");
-        for card in TEST_CARDS {
-            assert!(card.number.parse::<psp_domain::CardNumber>().is_ok(), "{}", card.number);
-            for text in [page, source] {
-                let row = text.lines().find(|line| line.contains(&format!("| {}", card.number))).unwrap();
-                if let Behaviour::Decline(reason) = card.behaviour {
-                    assert!(row.contains(reason), "{row}");
-                }
+        for text in [include_str!("../../../docs/test-cards.md"), include_str!("lib.rs")] {
+            let lines = text.lines().map(|line| line.trim_start_matches("//! "));
+            let rows: Vec<_> = lines.filter_map(|line| line.strip_prefix("| ")?.split_at_checked(16)).collect();
+            let rows: Vec<_> = rows.into_iter().filter(|(number, _)| number.parse::<u64>().is_ok()).collect();
+            assert_eq!(rows.len(), TEST_CARDS.len());
+            for (card, (number, answer)) in TEST_CARDS.iter().zip(rows) {
+                assert_eq!(card.number, number);
+                assert!(number.parse::<psp_domain::CardNumber>().is_ok(), "{number}");
+                let words = match card.behaviour {
+                    Behaviour::Approve => "| approved |",
+                    Behaviour::Decline(reason) => &format!("| declined: `{reason}` |"),
+                    Behaviour::FailOnce => "| gateway error at the first attempt, approved at the second |",
+                    Behaviour::FailAlways => "| gateway error at every attempt",
+                    Behaviour::ApproveSlowly => "| approved, ",
+                };
+                assert!(answer.contains(words), "{number}: {answer}");
             }
         }
     }

@@ -10,6 +10,7 @@ async fn sandbox() -> GatewayCase<SandboxGateway> {
         gateway: SandboxGateway::new(Duration::ZERO),
         approved: "4111111111111111",
         declined: "4000000000009995",
+        erring: "4000000000000341",
     }
 }
 

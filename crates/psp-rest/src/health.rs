@@ -6,12 +6,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use futures::future::join_all;
 use metrics_exporter_prometheus::PrometheusHandle;
 use psp_domain::ports::Health;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::problem::{Problem, ProblemBody, not_found};
+use crate::problem::{Chain, Problem, ProblemBody, not_found};
 use crate::state::App;
 
 /// How long one check may take.
@@ -47,21 +48,18 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Response, Probl
     check(&app.ports.health).await
 }
 
+/// Asks all at once, so that one that hangs does not hide the others.
 async fn check(health: &[(&'static str, Arc<dyn Health>)]) -> Result<Response, Problem> {
-    let mut failed = Vec::new();
-    for (name, health) in health {
-        match tokio::time::timeout(CHECK_TIMEOUT, health.check()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(check = name, error = &error as &dyn std::error::Error, "not ready");
-                failed.push(*name);
-            }
-            Err(_elapsed) => {
-                tracing::warn!(check = name, "not ready: no answer in time");
-                failed.push(*name);
-            }
-        }
-    }
+    let checks = health.iter().map(|(name, health)| async move {
+        let failure = match tokio::time::timeout(CHECK_TIMEOUT, health.check()).await {
+            Ok(Ok(())) => return None,
+            Ok(Err(error)) => Chain(&error).to_string(),
+            Err(_elapsed) => "no answer in time".to_owned(),
+        };
+        tracing::warn!(check = name, error = failure, "not ready");
+        Some(*name)
+    });
+    let failed: Vec<_> = join_all(checks).await.into_iter().flatten().collect();
     if failed.is_empty() {
         return Ok(axum::Json(OK).into_response());
     }

@@ -1,7 +1,8 @@
 //! Idempotency keys (draft-ietf-httpapi-idempotency-key-header-07).
 
+use std::borrow::Cow;
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::{HeaderMap, HeaderName};
 use psp_domain::{CustomerId, IdempotencyKey};
@@ -19,32 +20,81 @@ pub(crate) fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Fault> 
         return Err(Fault::new(path, "must be given once"));
     }
     let text = value.to_str().unwrap_or_default();
-    let unquoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    unquoted.parse().map(Some).map_err(|error: psp_domain::InvalidName| Fault::new(path, error.to_string()))
+    let key = if text.starts_with('"') { unquoted(text).unwrap_or_default() } else { text.into() };
+    key.parse().map(Some).map_err(|error: psp_domain::InvalidName| Fault::new(path, error.to_string()))
+}
+
+/// The content of a quoted string; `None` where it does not end properly.
+fn unquoted(text: &str) -> Option<Cow<'_, str>> {
+    let inner = text.strip_prefix('"')?.strip_suffix('"')?;
+    if !inner.contains(['"', '\\']) {
+        return Some(inner.into());
+    }
+    let mut content = String::with_capacity(inner.len());
+    let mut chars = inner.chars();
+    while let Some(next) = chars.next() {
+        match next {
+            '"' => return None,
+            // Only quotes and backslashes are escaped.
+            '\\' => content.push(chars.next().filter(|c| matches!(c, '"' | '\\'))?),
+            plain => content.push(plain),
+        }
+    }
+    Some(content.into())
 }
 
 /// The keys whose first request this process is still working on. Other processes are kept apart by the store's unique
 /// key: they wait for the commit and replay its answer.
-#[derive(Default)]
-pub(crate) struct InFlight(Mutex<HashSet<(CustomerId, IdempotencyKey)>>);
+#[derive(Default, Clone)]
+pub(crate) struct InFlight(Arc<Mutex<HashSet<(CustomerId, IdempotencyKey)>>>);
 
 /// A key in flight; landed on drop.
-pub(crate) struct Flight<'a> {
-    keys: &'a InFlight,
+pub(crate) struct Flight {
+    keys: InFlight,
     key: (CustomerId, IdempotencyKey),
 }
 
 impl InFlight {
     /// `None` when the key is in flight already.
-    pub(crate) fn begin(&self, customer: &CustomerId, key: &IdempotencyKey) -> Option<Flight<'_>> {
+    pub(crate) fn begin(&self, customer: &CustomerId, key: &IdempotencyKey) -> Option<Flight> {
         let key = (customer.clone(), key.clone());
         let fresh = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
-        fresh.then_some(Flight { keys: self, key })
+        fresh.then(|| Flight { keys: self.clone(), key })
     }
 }
 
-impl Drop for Flight<'_> {
+impl Drop for Flight {
     fn drop(&mut self) {
         self.keys.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_plain_or_as_quoted_strings() {
+        let read = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("idempotency-key", axum::http::HeaderValue::from_static(text));
+            key(&headers).ok().flatten().map(|key| key.as_str().to_owned())
+        };
+        for (text, expected) in [
+            ("key-1", Some("key-1")),
+            ("\"key-1\"", Some("key-1")),
+            (r#""a\"b\\c""#, Some(r#"a"b\c"#)),
+            (r"a\b", Some(r"a\b")),
+            ("", None),
+            ("\"", None),
+            ("\"\"", None),
+            ("\"key-1", None),
+            (r#""a"b""#, None),
+            (r#""a\""#, None),
+            (r#""a\n""#, None),
+            ("two words", None),
+        ] {
+            assert_eq!(read(text).as_deref(), expected, "{text}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What every request passes: its id, the limits, metrics, one line of log, and the rendering of problems.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use metrics::{Counter, Gauge, Histogram};
 
-use crate::problem::Problem;
+use crate::problem::{Chain, Problem};
 use crate::request::CUSTOMER_HEADER;
 use crate::state::App;
 
@@ -27,37 +27,43 @@ pub(crate) async fn observe(State(app): State<Arc<App>>, request: Request, next:
     let begun = Instant::now();
     let id = request_id(&app, &request);
     let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().cloned();
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
     let customer = request.headers().get(CUSTOMER_HEADER).cloned();
-    let response = answer(&app, request, next).await;
+    let response = match InFlightPlace::take(&app, is_probe(route)) {
+        Some(_place) => run(&app, request, next, &id).await,
+        None => Problem::unavailable("overloaded", "too many requests at once").into_response(),
+    };
     let response = finish(response, &id);
 
-    let elapsed = begun.elapsed();
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
-    app.metrics.record(&method, route, response.status(), elapsed.as_secs_f64());
+    let elapsed = begun.elapsed().as_secs_f64();
+    app.metrics.record(&method, route, response.status(), elapsed);
     let customer = customer.as_ref().and_then(|c| c.to_str().ok()).filter(|c| c.len() <= MAX_LOGGED_CUSTOMER);
     tracing::info!(
         method = %method,
         route,
         status = response.status().as_u16(),
-        micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-        request_id = id.to_str().unwrap_or_default(),
-        customer,
+        duration_ms = (elapsed * 1e6).round() / 1e3,
+        request_id = text(&id),
+        customer_id = customer,
         "request"
     );
     response
 }
 
-/// Runs the request within the limits; a panic is a 500.
-async fn answer(app: &App, request: Request, next: Next) -> Response {
-    let Some(_place) = InFlightPlace::take(app) else {
-        return Problem::unavailable("overloaded", "too many requests at once").into_response();
-    };
+/// Probes are answered however many requests there are: a busy process must not be restarted for being busy.
+fn is_probe(route: &str) -> bool {
+    matches!(route, "/_liveness_check_" | "/_readiness_check_" | "/metrics")
+}
+
+/// Runs the request within its time; a panic is a 500.
+async fn run(app: &App, request: Request, next: Next, id: &HeaderValue) -> Response {
     let run = AssertUnwindSafe(next.run(request)).catch_unwind();
     match tokio::time::timeout(app.options.request_timeout, run).await {
         Ok(Ok(response)) => response,
         Ok(Err(_panic)) => {
-            tracing::error!("a handler panicked");
+            // What it says may hold what the client sent, so it stays out of the log.
+            tracing::error!(request_id = text(id), "a handler panicked");
             Problem::internal().into_response()
         }
         Err(_elapsed) => Problem::unavailable(
@@ -66,6 +72,11 @@ async fn answer(app: &App, request: Request, next: Next) -> Response {
         )
         .into_response(),
     }
+}
+
+/// A request id as text.
+fn text(id: &HeaderValue) -> &str {
+    id.to_str().unwrap_or_default()
 }
 
 /// The client's request id where it is short visible ASCII, or a new one.
@@ -84,7 +95,11 @@ fn request_id(app: &App, request: &Request) -> HeaderValue {
 fn finish(mut response: Response, id: &HeaderValue) -> Response {
     let problem = response.extensions_mut().remove::<Problem>().or_else(|| foreign_problem(&response));
     if let Some(problem) = problem {
-        let body = problem.render(id.to_str().unwrap_or_default());
+        if let Some(cause) = &problem.cause {
+            let status = problem.status.as_u16();
+            tracing::error!(request_id = text(id), status, error = %Chain(cause.as_ref()), "a request failed");
+        }
+        let body = problem.render(text(id));
         let headers = response.headers_mut();
         headers.remove(header::CONTENT_LENGTH);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -113,22 +128,28 @@ fn foreign_problem(response: &Response) -> Option<Problem> {
     })
 }
 
-/// One of the places for requests at once; given back on drop.
-struct InFlightPlace<'a>(&'a AtomicUsize, &'a Gauge);
+/// A request under way. Given back on drop, because a client that goes away drops its request anywhere.
+struct InFlightPlace<'a> {
+    app: &'a App,
+    probe: bool,
+}
 
 impl<'a> InFlightPlace<'a> {
-    fn take(app: &'a App) -> Option<Self> {
-        let place = Self(&app.requests_in_flight, &app.metrics.in_flight);
-        place.1.increment(1.0);
-        let before = place.0.fetch_add(1, Ordering::Relaxed);
-        (before < app.options.max_in_flight).then_some(place)
+    /// `None` when all places are taken; probes are counted, but take none.
+    fn take(app: &'a App, probe: bool) -> Option<Self> {
+        app.metrics.in_flight.increment(1.0);
+        let before = if probe { 0 } else { app.requests_in_flight.fetch_add(1, Ordering::Relaxed) };
+        let place = Self { app, probe };
+        (probe || before < app.options.max_in_flight).then_some(place)
     }
 }
 
 impl Drop for InFlightPlace<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-        self.1.decrement(1.0);
+        self.app.metrics.in_flight.decrement(1.0);
+        if !self.probe {
+            self.app.requests_in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -146,14 +167,16 @@ struct RouteMetrics {
     statuses: [OnceLock<Counter>; STATUSES.len() + 1],
 }
 
-/// Routes with handles of their own; everything else is counted together.
-const ROUTES: [(Method, &str); 6] = [
+/// The documented routes have handles of their own; everything else is counted together.
+pub(crate) const ROUTES: [(Method, &str); 8] = [
     (Method::POST, "/transactions"),
     (Method::GET, "/transactions"),
     (Method::GET, "/transactions/{id}"),
     (Method::GET, "/payables"),
     (Method::GET, "/payables/{id}"),
     (Method::GET, "/balance"),
+    (Method::GET, "/_liveness_check_"),
+    (Method::GET, "/_readiness_check_"),
 ];
 
 const STATUSES: [u16; 13] = [200, 201, 307, 400, 404, 405, 409, 413, 415, 422, 431, 500, 503];

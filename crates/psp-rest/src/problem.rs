@@ -1,6 +1,9 @@
 //! Errors as problem details (RFC 9457).
 
 use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -33,6 +36,23 @@ pub(crate) struct Problem {
     pub(crate) detail: Cow<'static, str>,
     pub(crate) errors: Vec<Fault>,
     pub(crate) retry_after_seconds: Option<u32>,
+    /// What an operator must learn of: logged with the request's id, never sent.
+    pub(crate) cause: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// An error with its causes, in one line. Logs in JSON show only the outermost of an error's messages by themselves.
+pub(crate) struct Chain<'e>(pub(crate) &'e (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
 }
 
 /// A problem as it is sent: `application/problem+json`.
@@ -61,7 +81,7 @@ pub(crate) struct ProblemBody<'a> {
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, slug: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, slug, detail: detail.into(), errors: Vec::new(), retry_after_seconds: None }
+        Self { status, slug, detail: detail.into(), ..Self::default() }
     }
 
     /// 422 with every fault.
@@ -81,6 +101,12 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal-error", detail)
     }
 
+    /// The same problem, with what is to be logged of it.
+    pub(crate) fn because(self, cause: impl Error + Send + Sync + 'static) -> Self {
+        Self { cause: Some(Arc::new(cause)), ..self }
+    }
+
+    /// 404.
     pub(crate) fn missing(what: &'static str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", what)
     }
@@ -101,12 +127,10 @@ impl Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        if !matches!(error, StoreError::Overloaded) {
-            tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
-        }
-        match error {
+        let problem = match error {
+            // Expected under load, and counted by its status: a line for each would only add to it.
             StoreError::Overloaded => {
-                Self::unavailable("overloaded", "too many writes are waiting; nothing was written")
+                return Self::unavailable("overloaded", "too many writes are waiting; nothing was written");
             }
             StoreError::Unavailable(_) => {
                 Self::unavailable("unavailable", "the store is unavailable; nothing was written")
@@ -116,7 +140,8 @@ impl From<StoreError> for Problem {
                 "the write may or may not have happened; repeat the request with the same Idempotency-Key, or look it up",
             ),
             StoreError::Damaged(_) => Self::internal(),
-        }
+        };
+        problem.because(error)
     }
 }
 

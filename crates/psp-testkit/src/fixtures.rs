@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use psp_domain::ports::{Clock, SystemClock, UuidV7Generator};
 use psp_domain::{
-    Card, ChangeSet, Currency, CustomerId, FeeRules, Fingerprint, GatewayReference, IdempotencyRecord, Installments,
-    Money, NewTransaction, PaymentMethod, SealedCard, StoredAnswer, Transaction, Transition,
+    Card, CardNumber, ChangeSet, Currency, CustomerId, FeeRules, Fingerprint, GatewayReference, IdempotencyRecord,
+    Installments, Money, NewTransaction, PaymentMethod, SealedCard, StoredAnswer, Transaction, Transition,
 };
 
 /// The card of the documentation's example.
@@ -20,6 +20,12 @@ pub fn card_numbered(number: &str) -> Card {
         expiry: "10/25".parse().unwrap(),
         verification_code: "123".parse().unwrap(),
     }
+}
+
+/// A card number of 12 to 19 digits, none of the sandbox's.
+pub fn card_number_of_length(length: usize) -> String {
+    let checked = |digit| format!("5{}{digit}", "0".repeat(length - 2));
+    (0..10).map(checked).find(|number| number.parse::<CardNumber>().is_ok()).expect("one of ten is the check digit")
 }
 
 /// A customer of that name.

@@ -8,23 +8,34 @@ use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::{ExposeSecret, SecretString};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroizing;
 
-/// A 32-byte master key.
-#[derive(Zeroize, ZeroizeOnDrop)]
-pub(crate) struct MasterKey([u8; 32]);
+/// A 32-byte master key. Boxed, so that moving it leaves no copy behind.
+pub(crate) struct MasterKey {
+    secret: Box<Zeroizing<[u8; 32]>>,
+    id: [u8; 4],
+}
 
 impl MasterKey {
+    fn from_base64(text: &str) -> Option<Self> {
+        let bytes = Zeroizing::new(STANDARD.decode(text).ok()?);
+        let mut secret = Box::new(Zeroizing::new([0; 32]));
+        if bytes.len() != secret.len() {
+            return None;
+        }
+        secret.copy_from_slice(&bytes);
+        let mut id = [0; 4];
+        id.copy_from_slice(&digest(&SHA256, &**secret).as_ref()[..4]);
+        Some(Self { secret, id })
+    }
+
     /// Names the key in what it sealed; tells nothing of it.
     pub(crate) fn id(&self) -> [u8; 4] {
-        let hash = digest(&SHA256, &self.0);
-        let mut id = [0; 4];
-        id.copy_from_slice(&hash.as_ref()[..4]);
-        id
+        self.id
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
+        &**self.secret
     }
 }
 
@@ -44,6 +55,8 @@ pub struct InvalidKeys {
 impl VaultKeys {
     /// The most keys.
     pub const MAX_KEYS: usize = 8;
+    /// The longest key file, in bytes: more than [`Self::MAX_KEYS`] keys with their commas take.
+    const MAX_FILE_LEN: usize = 1024;
 
     /// Reads 32-byte keys in base64, separated by commas.
     ///
@@ -52,13 +65,8 @@ impl VaultKeys {
     pub fn parse(text: &SecretString) -> Result<Self, InvalidKeys> {
         let mut keys = Vec::new();
         for (index, part) in text.expose_secret().split(',').enumerate() {
-            let invalid = InvalidKeys { number: index + 1 };
-            let bytes = Zeroizing::new(STANDARD.decode(part.trim()).map_err(|_| invalid)?);
-            let key = <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| invalid)?;
-            if index == Self::MAX_KEYS {
-                return Err(invalid);
-            }
-            keys.push(MasterKey(key));
+            let key = MasterKey::from_base64(part.trim()).filter(|_| index < Self::MAX_KEYS);
+            keys.push(key.ok_or(InvalidKeys { number: index + 1 })?);
         }
         let older = keys.split_off(1.min(keys.len()));
         let sealing = keys.pop().ok_or(InvalidKeys { number: 1 })?;
@@ -74,10 +82,11 @@ impl VaultKeys {
         if !path.try_exists()? {
             create(path)?;
         }
-        let mut file = OpenOptions::new().read(true).open(path)?;
+        let file = OpenOptions::new().read(true).open(path)?;
         refuse_if_readable_by_others(&file, path)?;
-        let mut text = Zeroizing::new(String::new());
-        file.read_to_string(&mut text)?;
+        // Room for all of it at once: a text that grew would leave copies behind.
+        let mut text = Zeroizing::new(String::with_capacity(2 * Self::MAX_FILE_LEN));
+        file.take(Self::MAX_FILE_LEN as u64).read_to_string(&mut text)?;
         Self::parse(&SecretString::from(text.trim()))
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display())))
     }
@@ -117,9 +126,22 @@ fn create(path: &Path) -> io::Result<()> {
     })();
     let _ = std::fs::remove_file(&draft);
     match written {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.try_exists()? => Ok(()),
-        done => done,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.try_exists()? => {}
+        done => done?,
     }
+    sync_directory(path)
+}
+
+/// Makes the file's name durable, too: what was sealed before a power cut opens after it.
+#[cfg(unix)]
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    std::fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_directory(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(unix)]
@@ -150,6 +172,35 @@ mod tests {
         }
         let keys = VaultKeys::parse(&format!("{good}, {good}").into()).unwrap();
         assert_eq!(format!("{keys:?}"), "VaultKeys(2 keys)");
+    }
+
+    #[test]
+    fn more_keys_than_allowed_are_refused() {
+        let text = vec![STANDARD.encode([7; 32]); VaultKeys::MAX_KEYS + 1].join(",");
+        assert_eq!(VaultKeys::parse(&text.into()).map(drop), Err(InvalidKeys { number: VaultKeys::MAX_KEYS + 1 }));
+    }
+
+    /// Writes a key file by hand, for its owner only.
+    fn key_file(path: &Path, text: &str) {
+        std::fs::write(path, text).unwrap();
+        #[cfg(unix)]
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    }
+
+    #[test]
+    fn a_key_file_that_holds_no_keys_is_named_and_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("psp.db.key");
+        for text in ["", "not a key", &"A".repeat(100_000)] {
+            key_file(&path, text);
+            let refused = VaultKeys::load_or_create_file(&path).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+            let message = refused.to_string();
+            assert!(message.contains("psp.db.key") && !message.contains("not a key"), "{message}");
+        }
+        let most = vec![STANDARD.encode([7; 32]); VaultKeys::MAX_KEYS].join(", ");
+        key_file(&path, &format!("{most}\n"));
+        VaultKeys::load_or_create_file(&path).unwrap();
     }
 
     #[test]

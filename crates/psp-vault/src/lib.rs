@@ -2,9 +2,10 @@
 //!
 //! A sealed card is `version (1) | key id (4) | salt (16) | nonce (12) | ciphertext | tag (16)`. Each record has a key of
 //! its own, HKDF-SHA256 (RFC 5869) of the master key and a random salt, so that no AES-GCM key meets more than one nonce;
-//! the limit of 2^32 random nonces per key (NIST SP 800-38D, section 8.3) does not bind. The transaction's id is bound as
-//! additional data: a sealed card opens for its own transaction only. The plaintext is padded to one length, so the
-//! ciphertext does not tell the card's.
+//! the limit of 2^32 random nonces per key (NIST SP 800-38D, section 8.3) does not bind: with 28 random bytes of salt and
+//! nonce together, two of 2^64 records share both with a probability of 2^-97. The transaction's id is bound as
+//! additional data: a sealed card opens for its own transaction only. The plaintext is padded to one length for usual names
+//! and one for very long ones, so the ciphertext does not tell the length of the number or of the code.
 //!
 //! Sealing or opening costs a few microseconds and no input or output.
 //!
@@ -45,7 +46,7 @@ pub struct AesGcmVault {
 }
 
 impl AesGcmVault {
-    /// A vault whose first key seals; all of them open.
+    /// A vault whose first key seals and fingerprints; all of them open.
     ///
     /// # Errors
     /// [`VaultError::Provider`] when the key derivation fails.

@@ -1,4 +1,4 @@
-//! What is sealed: number, code, expiry and name, a line each, padded with zero bytes to one length.
+//! What is sealed: number, code, expiry and name, a line each, padded with zero bytes to one of two lengths.
 
 use psp_domain::{Card, CardHolderName};
 use zeroize::Zeroizing;
@@ -10,7 +10,7 @@ const USUAL_LEN: usize = 80;
 
 pub(crate) fn write(card: &Card) -> Zeroizing<Vec<u8>> {
     let mut text = Zeroizing::new(Vec::with_capacity(LEN));
-    let expiry = card.expiry.first_day().format("%m/%Y").to_string();
+    let expiry = Zeroizing::new(card.expiry.first_day().format("%m/%Y").to_string());
     let fields = [card.number.expose(), card.verification_code.expose(), &expiry, card.holder_name.as_str()];
     for field in fields {
         text.extend_from_slice(field.as_bytes());

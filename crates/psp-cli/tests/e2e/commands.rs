@@ -48,3 +48,25 @@ fn migrating_twice_changes_nothing() {
     assert!(place.run(&["migrate"]).contains("applied 0001_main"));
     assert_eq!(place.run(&["migrate"]), "the database is up to date\n");
 }
+
+#[test]
+fn a_process_that_cannot_start_says_why_in_one_line() {
+    let place = Place::new(&[]);
+    std::fs::write(place.path().join("text.db"), "this is no database, and much longer than the header of one")
+        .unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (name, value, code, reason) in [
+        ("PSP_LISTEN", address.as_str(), 1, "Address already in use"),
+        ("DATABASE_URL", "sqlite://text.db", 1, "file is not a database"),
+        ("DATABASE_URL", "sqlite://no/such/directory/psp.db", 1, "unable to open database file"),
+        ("DATABASE_URL", "mysql://localhost/psp", 2, "DATABASE_URL must be"),
+        ("PSP_CONFIG", "no-such.toml", 2, "no-such.toml"),
+    ] {
+        let output = place.command(&["serve"]).env(name, value).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{value}: {error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert!(error.contains(reason) && !error.contains("panicked"), "{error}");
+    }
+}

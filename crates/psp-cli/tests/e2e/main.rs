@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "test code asserts")]
 
 mod bad_input;
+mod clients;
 mod commands;
 mod durability;
 mod main_job;
 mod operations;
 mod secrecy;
 mod settlement;
+mod stopping;
 mod support;

@@ -153,6 +153,13 @@ async fn pages_and_cursors_walk_the_same_list() {
     let first = client.get("123", "/transactions?limit=3").await.unwrap();
     let link = first.headers["link"].to_str().unwrap().to_owned();
     assert!(link.starts_with("</transactions?cursor=") && link.ends_with("&limit=3>; rel=\"next\""), "{link}");
-    let next = client.get("123", link[1..].split('>').next().unwrap()).await.unwrap().json();
+    let next_path = link[1..].split('>').next().unwrap();
+    let next = client.get("123", next_path).await.unwrap().json();
     assert_eq!(next[0]["id"], ids[3]);
+    let stranger = client.get("456", next_path).await.unwrap();
+    assert_eq!(
+        (stranger.status, stranger.json()),
+        (StatusCode::OK, json!([])),
+        "a cursor opens no other customer's list"
+    );
 }

@@ -122,3 +122,41 @@ async fn the_schedule_settles_what_is_due() {
     let paid = psp.until("123", "/payables", |list| list[0]["status"] == "paid").await;
     assert_eq!((&paid[0]["fee"], &paid[0]["receivable_amount"]), (&json!(2.5), &json!(2438)));
 }
+
+#[tokio::test]
+async fn a_server_killed_while_it_settles_leaves_the_rest_to_the_next_one() {
+    const PAYMENTS: usize = 400;
+    let place = Place::new(&[("PSP_VISIBILITY_TIMEOUT_MS", "500"), ("PSP_SETTLEMENT_CHUNK_SIZE", "1")]);
+    let config = "[fees.credit_card]\npercent = \"5\"\ndays = 0\ninitial_status = \"waiting_funds\"\n";
+    std::fs::write(place.path().join("psp.toml"), config).unwrap();
+    let mut psp = place.start(&["serve", "--settlement-cron", "0 0 1 1 *"]).await;
+    pay(&psp, PAYMENTS).await;
+    psp.kill();
+    let every_second = ["serve", "--settlement-cron", "* * * * * *"];
+    let mut interrupted = 0;
+    for round in 1..=3 {
+        let mut psp = place.start(&every_second).await;
+        let begun = std::time::Instant::now();
+        loop {
+            let paid = place.query("SELECT 1 FROM payables WHERE status = 'paid'").await.len();
+            if paid >= 80 * round {
+                interrupted += u32::from(paid < PAYMENTS);
+                break;
+            }
+            assert!(begun.elapsed() < crate::support::PATIENCE, "only {paid} are paid");
+        }
+        psp.kill();
+    }
+    assert!(interrupted > 0, "no settlement was interrupted");
+    let psp = place.start(&every_second).await;
+    let paid = json!({ "available": PAYMENTS * 2375, "waiting_funds": 0, "currency": "BRL" });
+    psp.until("123", "/balance", |balance| *balance == paid).await;
+    assert!(psp.all("123", "/transactions").await.iter().all(|t| t["status"] == "paid"));
+    for sql in [
+        "SELECT 1 FROM outbox WHERE kind = 'payable.paid'",
+        "SELECT 1 FROM outbox WHERE kind = 'transaction.paid'",
+        "SELECT 1 FROM payables WHERE status = 'paid'",
+    ] {
+        assert_eq!(place.query(sql).await.len(), PAYMENTS, "{sql}");
+    }
+}

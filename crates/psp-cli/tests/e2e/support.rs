@@ -10,6 +10,7 @@ use hyper::body::Bytes;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 /// How long a test waits for what must happen.
@@ -116,8 +117,13 @@ impl Process {
     }
 
     pub(crate) fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Sends a signal, named as `kill` has it.
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
     pub(crate) async fn ended(&mut self) -> ExitStatus {
@@ -250,6 +256,25 @@ impl Client {
         }
         self.send(request.body(Full::from(body.to_string())).unwrap()).await
     }
+}
+
+/// A whole `POST /transactions` as its bytes, to send in pieces.
+pub(crate) fn wire(customer: &str, body: &Value, key: Option<&str>) -> Vec<u8> {
+    let (body, key) = (body.to_string(), key.map_or_else(String::new, |key| format!("idempotency-key: {key}\r\n")));
+    let length = body.len();
+    format!(
+        "POST /transactions HTTP/1.1\r\nhost: psp\r\nconnection: close\r\nx-customer-id: {customer}\r\n{key}\
+         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// Everything that the server still says on a connection.
+pub(crate) async fn read_answer(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    read.expect("the connection is closed in time").unwrap();
+    String::from_utf8(answer).unwrap()
 }
 
 /// The body of the documentation's example.

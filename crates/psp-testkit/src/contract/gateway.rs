@@ -2,19 +2,22 @@
 
 #![expect(missing_docs, reason = "the names of tests are sentences, and their factories async")]
 
+use std::sync::Arc;
+
 use psp_domain::ports::{AuthorizationRequest, AuthorizationResult, Gateway, IdGenerator, UuidV7Generator};
 use psp_domain::{Currency, Installments, Money, PaymentMethod, TransactionId};
 
 use crate::fixtures;
 
-/// Runs the gateway contract over what an async function makes: a gateway, a card number that it approves, and one that it
-/// declines.
+/// Runs the gateway contract over the [`GatewayCase`] that an async function makes.
 #[macro_export]
 macro_rules! gateway_contract {
     ($make:path) => {
         $crate::contract_tests! { $make, $crate::contract::gateway,
             the_same_transaction_asked_again_gets_the_same_answer
-            a_decline_has_a_reason_and_no_card_data
+            the_same_transaction_asked_by_many_at_once_gets_one_answer
+            an_approval_has_a_reference_and_a_decline_a_reason
+            no_answer_shows_card_data
         }
     };
 }
@@ -27,9 +30,12 @@ pub struct GatewayCase<G> {
     pub approved: &'static str,
     /// A card number that it declines.
     pub declined: &'static str,
+    /// A card number to which it has no answer.
+    pub erring: &'static str,
 }
 
-fn request(number: &str, attempt: u32) -> AuthorizationRequest {
+/// A request for 25.00 BRL of a new transaction by a card of that number.
+pub fn request(number: &str, attempt: u32) -> AuthorizationRequest {
     AuthorizationRequest {
         transaction_id: TransactionId(UuidV7Generator.next_id()),
         amount: Money::new(2500, Currency::BRL),
@@ -50,10 +56,45 @@ pub async fn the_same_transaction_asked_again_gets_the_same_answer<G: Gateway>(c
     assert!(!case.gateway.name().is_empty());
 }
 
-pub async fn a_decline_has_a_reason_and_no_card_data<G: Gateway>(case: GatewayCase<G>) {
+pub async fn the_same_transaction_asked_by_many_at_once_gets_one_answer<G: Gateway + 'static>(case: GatewayCase<G>) {
+    let gateway = Arc::new(case.gateway);
+    for number in [case.approved, case.declined] {
+        let request = request(number, 1);
+        let asked: Vec<_> = (1..=8)
+            .map(|attempt| {
+                let (gateway, request) = (Arc::clone(&gateway), AuthorizationRequest { attempt, ..request.clone() });
+                tokio::spawn(async move { gateway.authorize(&request).await.unwrap() })
+            })
+            .collect();
+        let mut answers = Vec::new();
+        for answer in asked {
+            answers.push(answer.await.unwrap());
+        }
+        assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    }
+}
+
+pub async fn an_approval_has_a_reference_and_a_decline_a_reason<G: Gateway>(case: GatewayCase<G>) {
     let approved = case.gateway.authorize(&request(case.approved, 1)).await.unwrap();
     assert!(matches!(&approved, AuthorizationResult::Approved { reference } if !reference.is_empty()));
     let declined = case.gateway.authorize(&request(case.declined, 1)).await.unwrap();
     let AuthorizationResult::Declined { reason } = declined else { panic!("{declined:?}") };
     assert!(!reason.is_empty() && reason.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{reason}");
+}
+
+pub async fn no_answer_shows_card_data<G: Gateway>(case: GatewayCase<G>) {
+    for number in [case.approved, case.declined, case.erring] {
+        let request = request(number, 1);
+        let shown = match case.gateway.authorize(&request).await {
+            Ok(answer) => format!("{answer:?}"),
+            Err(error) => format!("{error} {error:?}"),
+        };
+        // The id of the transaction may be in a reference, and has digits of its own.
+        let shown = shown.replace(&request.transaction_id.to_string(), "");
+        assert!(!request.card.number.appears_in(&shown), "{shown}");
+        assert!(!shown.contains(request.card.holder_name.as_str()), "{shown}");
+        assert!(!shown.contains(request.card.verification_code.expose()), "{shown}");
+        assert!(!format!("{request:?}").contains(number), "nor does the request");
+    }
+    assert!(case.gateway.authorize(&request(case.erring, 1)).await.is_err());
 }

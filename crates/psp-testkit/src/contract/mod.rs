@@ -1,5 +1,6 @@
 //! One contract suite per port.
 
+pub mod events;
 pub mod gateway;
 pub mod queue;
 pub mod store;

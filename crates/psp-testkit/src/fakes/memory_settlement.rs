@@ -6,7 +6,10 @@ use psp_domain::ports::{
     IdGenerator, Message, SettledChunk, SettlementChunk, SettlementProgress, SettlementStore, StoreError,
     UuidV7Generator,
 };
-use psp_domain::{MessageId, Money, PayableStatus, QueueName, SettlementRunId, TransactionStatus, Transition};
+use psp_domain::{
+    Event, EventKind, MessageId, Money, Payable, PayableStatus, QueueName, SettlementRunId, TransactionStatus,
+    Transition,
+};
 use uuid::Uuid;
 
 use super::Memory;
@@ -73,6 +76,7 @@ impl SettlementStore for Memory {
             }
             (payable.status, payable.updated_at) = (PayableStatus::Paid, now);
             settled.payables += 1;
+            state.events.push(payable_paid(payable));
             let sum = run.amounts.entry(payable.receivable.currency().code());
             sum.and_modify(|sum| *sum = sum.checked_add(payable.receivable).unwrap()).or_insert(payable.receivable);
             let transaction_id = payable.transaction_id;
@@ -101,5 +105,24 @@ impl SettlementStore for Memory {
             transactions: run.transactions,
             amounts: run.amounts.values().copied().collect(),
         }))
+    }
+}
+
+/// The event as the domain makes it for a payable that is paid at once.
+fn payable_paid(payable: &Payable) -> Event {
+    let data = serde_json::json!({
+        "transaction_id": payable.transaction_id,
+        "installment": payable.installment,
+        "receivable_amount": payable.receivable.minor(),
+        "currency": payable.receivable.currency(),
+    });
+    Event {
+        id: MessageId(UuidV7Generator.next_id()),
+        kind: EventKind::PayablePaid,
+        aggregate_id: payable.id.0,
+        sequence: 1,
+        customer_id: payable.customer_id.clone(),
+        occurred_at: payable.updated_at,
+        data: data.to_string(),
     }
 }

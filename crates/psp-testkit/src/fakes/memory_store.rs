@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
@@ -8,8 +8,8 @@ use psp_domain::ports::{
     UnauthorizedTransaction,
 };
 use psp_domain::{
-    Balance, ChangeSet, Currency, CustomerId, Event, IdempotencyKey, IdempotencyRecord, Money, Page, PageRequest,
-    Payable, PayableId, PayableStatus, SealedCard, Transaction, TransactionId, TransactionWrite, Verdict,
+    Balance, ChangeSet, Currency, CustomerId, Event, IdempotencyKey, IdempotencyRecord, MessageId, Money, Page,
+    PageRequest, Payable, PayableId, PayableStatus, SealedCard, Transaction, TransactionId, TransactionWrite, Verdict,
 };
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -29,7 +29,9 @@ pub struct Memory {
 pub(super) struct State {
     pub(super) transactions: BTreeMap<Uuid, (Transaction, Option<SealedCard>)>,
     pub(super) payables: BTreeMap<Uuid, Payable>,
+    installments: HashSet<(TransactionId, u8)>,
     pub(super) events: Vec<Event>,
+    event_ids: HashSet<MessageId>,
     pub(super) keys: HashMap<(CustomerId, IdempotencyKey), IdempotencyRecord>,
     pub(super) messages: BTreeMap<Uuid, Stored>,
     pub(super) runs: HashMap<Uuid, Run>,
@@ -54,7 +56,7 @@ impl Memory {
 impl State {
     fn apply(&mut self, change: &ChangeSet, now: DateTime<Utc>) -> Verdict {
         let first = change.events.first().expect("a change set has events").id;
-        if self.events.iter().any(|event| event.id == first) {
+        if self.event_ids.contains(&first) {
             return Verdict::AlreadyApplied;
         }
         if let Some(record) = &change.idempotency {
@@ -63,7 +65,7 @@ impl State {
                 return Verdict::Duplicate;
             }
         }
-        let taken = |p: &Payable| self.payables.values().any(|q| same_installment(p, q));
+        let taken = |p: &Payable| self.installments.contains(&(p.transaction_id, p.installment));
         match &change.transaction {
             TransactionWrite::Insert(transaction, _) if self.transactions.contains_key(&transaction.id.0) => {
                 return Verdict::Duplicate;
@@ -90,20 +92,18 @@ impl State {
         };
         self.transactions.insert(transaction.id.0, ((**transaction).clone(), card));
         self.payables.extend(change.payables.iter().map(|p| (p.id.0, p.clone())));
+        self.installments.extend(change.payables.iter().map(|p| (p.transaction_id, p.installment)));
         for event in &change.events {
             if let Some(queue) = event.kind.queue() {
                 self.messages.insert(event.id.0, Stored::of_event(event, queue, now));
             }
+            self.event_ids.insert(event.id);
             self.events.push(event.clone());
         }
         if let Some(record) = &change.idempotency {
             self.keys.insert((record.customer_id.clone(), record.key.clone()), record.clone());
         }
     }
-}
-
-fn same_installment(a: &Payable, b: &Payable) -> bool {
-    a.transaction_id == b.transaction_id && a.installment == b.installment
 }
 
 fn page<T: Clone>(rows: impl Iterator<Item = T>, request: PageRequest, id: impl Fn(&T) -> Uuid) -> Page<T> {

@@ -1,0 +1,57 @@
+//! What the sandbox answers to each of its cards.
+
+use std::time::Duration;
+
+use psp_domain::ports::{AuthorizationRequest, AuthorizationResult, Gateway, GatewayError};
+use psp_gateways::{Behaviour, SandboxGateway, TEST_CARDS};
+use psp_testkit::contract::gateway::request;
+use psp_testkit::fixtures;
+use tokio::time::Instant;
+
+const SLOW: Duration = Duration::from_secs(20);
+
+async fn ask(request: &AuthorizationRequest) -> Result<AuthorizationResult, GatewayError> {
+    SandboxGateway::new(SLOW).authorize(request).await
+}
+
+fn is_approved(answer: &Result<AuthorizationResult, GatewayError>) -> bool {
+    matches!(answer, Ok(AuthorizationResult::Approved { .. }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_card_is_answered_as_documented() {
+    for card in TEST_CARDS {
+        for attempt in 1..=5 {
+            let started = Instant::now();
+            let answer = ask(&request(card.number, attempt)).await;
+            let took = started.elapsed();
+            let declined = |reason: &str| Ok(AuthorizationResult::Declined { reason: reason.to_owned() });
+            match card.behaviour {
+                Behaviour::Approve | Behaviour::ApproveSlowly => assert!(is_approved(&answer), "{answer:?}"),
+                Behaviour::Decline(reason) => assert_eq!(answer, declined(reason)),
+                Behaviour::FailOnce => assert_eq!(is_approved(&answer), attempt > 1, "{answer:?}"),
+                Behaviour::FailAlways => assert!(matches!(answer, Err(GatewayError::Unavailable(_))), "{answer:?}"),
+            }
+            let expected = if card.behaviour == Behaviour::ApproveSlowly { SLOW } else { Duration::ZERO };
+            assert_eq!(took.as_secs(), expected.as_secs(), "{card:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_other_card_is_approved_whatever_its_expiry() {
+    for length in 12..=19 {
+        for expiry in ["10/25", "01/2000", "12/2099"] {
+            let mut request = request(&fixtures::card_number_of_length(length), 1);
+            request.card.expiry = expiry.parse().unwrap();
+            assert!(is_approved(&ask(&request).await), "{length} digits, {expiry}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_reference_follows_from_the_transaction() {
+    let (one, other) = (request("4111111111111111", 1), request("4111111111111111", 1));
+    assert_eq!(ask(&one).await, ask(&one).await);
+    assert_ne!(ask(&one).await, ask(&other).await);
+}
