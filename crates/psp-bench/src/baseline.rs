@@ -1,25 +1,27 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Connection, SqliteConnection};
 use uuid::Uuid;
 
-const SCHEMA: &str = include_str!("../../../migrations/sqlite/0001_main.sql");
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
 
-/// Inserts a transaction and its outbox row, one commit each pair, into the product's tables and indexes.
+/// Inserts a transaction and its outbox row, one commit each pair, into the product's tables and indexes, in a fresh file.
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 #[expect(clippy::disallowed_methods, reason = "the ids that the product would make")]
 pub(crate) async fn inserts_per_second(dir: &Path, duration: Duration) -> anyhow::Result<f64> {
+    let dir = tempfile::tempdir_in(dir)?;
     let options = SqliteConnectOptions::new()
-        .filename(dir.join("baseline.db"))
+        .filename(dir.path().join("baseline.db"))
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .pragma("cache_size", "-8192")
         .pragma("wal_autocheckpoint", "4096");
     let mut connection = SqliteConnection::connect_with(&options).await?;
-    sqlx::raw_sql(SCHEMA).execute(&mut connection).await?;
+    MIGRATIONS.run(&mut connection).await?;
     let (begun, mut pairs) = (Instant::now(), 0_u64);
     while begun.elapsed() < duration {
         let (id, now) = (Uuid::now_v7(), 1_795_000_000_000_i64);
@@ -27,7 +29,7 @@ pub(crate) async fn inserts_per_second(dir: &Path, duration: Duration) -> anyhow
         sqlx::query(
             "INSERT INTO transactions (id, customer_id, description, amount, currency, payment_method, card_holder_name, \
              card_expiry, card_last_four, card_brand, installments, status, version, created_at, updated_at, sealed_card) \
-             VALUES (?, '123', 'Lightsaber', 2500, 'BRL', 'credit_card', 'Luke Skywalker', 202510, '1111', 'visa', 1, \
+             VALUES (?, '123', 'Lightsaber 00000001', 2500, 'BRL', 'credit_card', 'Luke Skywalker', 202510, '1111', 'visa', 1, \
              'processing', 1, ?, ?, zeroblob(129))",
         )
         .bind(id)

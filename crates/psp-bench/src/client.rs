@@ -50,14 +50,38 @@ fn parse_head(bytes: &[u8]) -> anyhow::Result<Option<(u16, usize, usize)>> {
     Ok(Some((status, end + 4, length.parse()?)))
 }
 
-pub(crate) fn post(customer: &str) -> Vec<u8> {
-    let body = r#"{"description":"Lightsaber","amount":"2500","payment_method":"credit_card","card_number":"4111111111111111","card_holder_name":"Luke Skywalker","card_expiration_date":"10/25","card_verification_code":"123"}"#;
-    format!(
-        "POST /transactions HTTP/1.1\r\nhost: psp\r\nx-customer-id: {customer}\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
+/// Where the number of a payment stands in its description: `Lightsaber 00000000`.
+const DIGITS: usize = 8;
+
+/// A payment's request, built once; only its number changes, so that no two bodies are the same.
+pub(crate) struct Payment {
+    bytes: Vec<u8>,
+    digits: std::ops::Range<usize>,
+}
+
+impl Payment {
+    pub(crate) fn of(customer: &str) -> Self {
+        let body = r#"{"description":"Lightsaber 00000000","amount":"2500","payment_method":"credit_card","card_number":"4111111111111111","card_holder_name":"Luke Skywalker","card_expiration_date":"10/25","card_verification_code":"123"}"#;
+        let head = format!(
+            "POST /transactions HTTP/1.1\r\nhost: psp\r\nx-customer-id: {customer}\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n",
+            body.len()
+        );
+        let first = head.len() + r#"{"description":"Lightsaber "#.len();
+        Self { bytes: format!("{head}{body}").into_bytes(), digits: first..first + DIGITS }
+    }
+
+    /// The request of the next payment.
+    pub(crate) fn next(&mut self) -> &[u8] {
+        for digit in self.bytes[self.digits.clone()].iter_mut().rev() {
+            if *digit < b'9' {
+                *digit += 1;
+                break;
+            }
+            *digit = b'0';
+        }
+        &self.bytes
+    }
 }
 
 pub(crate) fn get(path: &str, customer: &str) -> Vec<u8> {

@@ -7,10 +7,13 @@ use hdrhistogram::Histogram;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, interval_at, sleep};
 
-use crate::client::{Client, get, post};
+use crate::client::{Client, Payment, get};
 
 /// The pause between two looks of the probe for its payable.
 const LOOK: Duration = Duration::from_micros(500);
+
+/// Significant digits of latencies.
+const PRECISION: u8 = 3;
 
 /// What a load gave.
 pub(crate) struct Load {
@@ -21,6 +24,19 @@ pub(crate) struct Load {
 }
 
 impl Load {
+    pub(crate) fn nothing() -> anyhow::Result<Self> {
+        let (micros, micros_to_payable) = (Histogram::new(PRECISION)?, Histogram::new(PRECISION)?);
+        Ok(Self { answers: 0, elapsed: Duration::ZERO, micros, micros_to_payable })
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) -> anyhow::Result<()> {
+        self.answers += other.answers;
+        self.elapsed += other.elapsed;
+        self.micros.add(&other.micros)?;
+        self.micros_to_payable.add(&other.micros_to_payable)?;
+        Ok(())
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
     pub(crate) fn per_second(&self) -> f64 {
         self.answers as f64 / self.elapsed.as_secs_f64()
@@ -59,8 +75,8 @@ pub(crate) async fn run(
 ) -> anyhow::Result<Load> {
     let shared = Rc::new(Shared {
         answers: Cell::new(0),
-        micros: RefCell::new(Histogram::new(3)?),
-        micros_to_payable: RefCell::new(Histogram::new(3)?),
+        micros: RefCell::new(Histogram::new(PRECISION)?),
+        micros_to_payable: RefCell::new(Histogram::new(PRECISION)?),
         stop: Cell::new(false),
     });
     let local = LocalSet::new();
@@ -97,7 +113,7 @@ async fn connection(
     rate: Option<f64>,
     shared: Rc<Shared>,
 ) -> anyhow::Result<()> {
-    let request = post(&format!("merchant-{number}"));
+    let mut payment = Payment::of(&format!("merchant-{number}"));
     #[expect(clippy::cast_precision_loss, reason = "a pace need not be exact")]
     let mut pace = rate.map(|rate| {
         let period = Duration::from_secs_f64(connections as f64 / rate);
@@ -109,7 +125,7 @@ async fn connection(
             Some(pace) => pace.tick().await,
             None => Instant::now(),
         };
-        let (status, _) = client.ask(&request).await?;
+        let (status, _) = client.ask(payment.next()).await?;
         ensure!(status == 201, "answered {status}");
         shared.micros.borrow_mut().record(u64::try_from(begun.elapsed().as_micros())?)?;
         shared.answers.set(shared.answers.get() + 1);
@@ -119,9 +135,9 @@ async fn connection(
 
 /// From the 201 of a payment to its approval with payables, as its merchant sees it.
 async fn probe(mut client: Client, shared: Rc<Shared>) -> anyhow::Result<()> {
-    let request = post("probe");
+    let mut payment = Payment::of("probe");
     while !shared.stop.get() {
-        let (status, body) = client.ask(&request).await?;
+        let (status, body) = client.ask(payment.next()).await?;
         ensure!(status == 201, "answered {status}");
         let created = Instant::now();
         let body: serde_json::Value = serde_json::from_slice(body)?;
@@ -150,10 +166,10 @@ pub(crate) async fn count(address: &str, connections: usize, count: usize) -> an
             for number in 0..connections {
                 let (mut client, left) = (Client::connect(address).await?, Rc::clone(&left));
                 tasks.push(tokio::task::spawn_local(async move {
-                    let request = post(&format!("merchant-{number}"));
+                    let mut payment = Payment::of(&format!("merchant-{number}"));
                     while left.get() > 0 {
                         left.set(left.get() - 1);
-                        let (status, _) = client.ask(&request).await?;
+                        let (status, _) = client.ask(payment.next()).await?;
                         ensure!(status == 201, "answered {status}");
                     }
                     Ok(())

@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection, SqliteConnection};
 use tokio::time::{Instant, sleep};
 
 use crate::client::{Client, get};
@@ -16,6 +18,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// A running `psp serve`, killed on drop.
 pub(crate) struct Product {
     child: Child,
+    dir: PathBuf,
     pub(crate) address: String,
     /// From the start of the process to its first ready answer.
     pub(crate) start_up: Duration,
@@ -24,6 +27,10 @@ pub(crate) struct Product {
 fn command(psp: &Path, dir: &Path) -> anyhow::Result<Command> {
     let psp: PathBuf = psp.canonicalize().with_context(|| format!("{} is not built", psp.display()))?;
     let mut command = Command::new(psp);
+    // Settings of whoever measures must not change what is measured.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PSP_")) {
+        command.env_remove(name);
+    }
     command.current_dir(dir).env("DATABASE_URL", "sqlite://psp.db").stdin(Stdio::null());
     Ok(command)
 }
@@ -36,7 +43,7 @@ impl Product {
         command.env("PSP_LISTEN", &address).stdout(log.try_clone()?).stderr(log).arg("serve");
         let begun = Instant::now();
         let child = command.spawn()?;
-        let mut product = Self { child, address, start_up: Duration::ZERO };
+        let mut product = Self { child, dir: dir.to_owned(), address, start_up: Duration::ZERO };
         while !product.is_ready().await {
             ensure!(begun.elapsed() < PATIENCE, "psp does not become ready");
             sleep(Duration::from_millis(1)).await;
@@ -58,24 +65,28 @@ impl Product {
         Ok(kilobytes * 1024)
     }
 
-    /// Waits until no payment waits for approval.
-    pub(crate) async fn await_pipeline(&self) -> anyhow::Result<()> {
+    /// Waits until no payment waits for approval; how many did, and for how long.
+    pub(crate) async fn drain(&self) -> anyhow::Result<(i64, Duration)> {
+        const PENDING: &str = "SELECT count(*) FROM outbox WHERE queue = 'transactions' AND visible_at IS NOT NULL";
         let begun = Instant::now();
-        let mut client = Client::connect(&self.address).await?;
-        // The gauge is measured every few seconds: two zeros with that between them.
-        let mut zeros = 0;
-        while zeros < 2 {
-            ensure!(begun.elapsed() < PATIENCE, "the queue does not empty");
-            sleep(Duration::from_secs(6)).await;
-            let (_, body) = client.ask(&get("/metrics", "bench")).await?;
-            let empty = std::str::from_utf8(body)?.contains("psp_queue_depth{queue=\"transactions\"} 0\n");
-            zeros = if empty { zeros + 1 } else { 0 };
+        let options = SqliteConnectOptions::new().filename(self.dir.join("psp.db")).read_only(true);
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        let waiting: i64 = sqlx::query_scalar(PENDING).fetch_one(&mut connection).await?;
+        let mut left = waiting;
+        while left > 0 {
+            ensure!(begun.elapsed() < PATIENCE, "{left} payments still wait for approval");
+            sleep(Duration::from_millis(1)).await;
+            left = sqlx::query_scalar(PENDING).fetch_one(&mut connection).await?;
         }
-        Ok(())
+        let took = begun.elapsed();
+        connection.close().await?;
+        Ok((waiting, took))
     }
 
     pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
-        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        // The shell's own `kill`: not every machine has one as a program.
+        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status()?;
+        ensure!(sent.success(), "psp cannot be stopped");
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait()? {

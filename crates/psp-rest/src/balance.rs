@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::page::JSON;
 use crate::problem::{Fault, Problem, ProblemBody};
-use crate::request::customer;
+use crate::request::{CustomerHeaders, customer};
 use crate::state::App;
 
 /// What a customer is owed in one currency, in minor units.
@@ -31,7 +31,7 @@ pub(crate) struct BalanceBody {
 #[into_params(parameter_in = Query)]
 pub(crate) struct BalanceQuery {
     /// ISO 4217; the configured one where absent.
-    #[param(min_length = 3, max_length = 3)]
+    #[param(nullable = false, min_length = 3, max_length = 3, pattern = "^[A-Z]{3}$", example = "BRL")]
     currency: Option<String>,
 }
 
@@ -52,7 +52,8 @@ impl<S: Send + Sync> FromRequestParts<S> for ReadQuery {
     get,
     path = "/balance",
     tag = "payables",
-    params(("x-customer-id" = String, Header, description = "The merchant"), BalanceQuery),
+    operation_id = "getBalance",
+    params(CustomerHeaders, BalanceQuery),
     responses(
         (status = 200, description = "The balance; zero where there are no payables", body = BalanceBody),
         (status = 422, description = "Invalid parameters, all of them", body = ProblemBody, content_type = "application/problem+json"),

@@ -29,7 +29,7 @@ pub(crate) struct HealthBody {
 const OK: HealthBody = HealthBody { status: "ok" };
 
 /// Whether the process answers.
-#[utoipa::path(get, path = "/_liveness_check_", tag = "health", responses((status = 200, description = "It does", body = HealthBody)))]
+#[utoipa::path(get, path = "/_liveness_check_", tag = "health", operation_id = "getLiveness", responses((status = 200, description = "It does", body = HealthBody)))]
 pub(crate) async fn live() -> Response {
     axum::Json(OK).into_response()
 }
@@ -39,6 +39,7 @@ pub(crate) async fn live() -> Response {
     get,
     path = "/_readiness_check_",
     tag = "health",
+    operation_id = "getReadiness",
     responses(
         (status = 200, description = "It can", body = HealthBody),
         (status = 503, description = "It cannot; the detail names what fails", body = ProblemBody, content_type = "application/problem+json"),

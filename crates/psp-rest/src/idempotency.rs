@@ -6,10 +6,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::{HeaderMap, HeaderName};
 use psp_domain::{CustomerId, IdempotencyKey};
+use utoipa::IntoParams;
 
 use crate::problem::Fault;
 
 pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// Makes a POST safe to repeat.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "describes the header; `key` reads it")]
+pub(crate) struct IdempotencyHeader {
+    /// Visible ASCII, plain or as a quoted string; kept 24 hours. The same request again gives the first answer, with
+    /// `idempotency-replayed: true`; another request is refused.
+    #[param(rename = "idempotency-key", nullable = false, min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
+    idempotency_key: Option<String>,
+}
 
 /// The key of a request, plain or as a quoted string (RFC 8941, section 3.3.3).
 pub(crate) fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Fault> {

@@ -6,6 +6,7 @@ mod balance;
 mod health;
 mod idempotency;
 mod middleware;
+mod new_transaction;
 mod openapi;
 mod page;
 mod payables;

@@ -168,7 +168,7 @@ struct RouteMetrics {
 }
 
 /// The documented routes have handles of their own; everything else is counted together.
-pub(crate) const ROUTES: [(Method, &str); 8] = [
+const ROUTES: [(Method, &str); 8] = [
     (Method::POST, "/transactions"),
     (Method::GET, "/transactions"),
     (Method::GET, "/transactions/{id}"),
@@ -210,5 +210,21 @@ impl RequestMetrics {
             metrics::counter!("psp_http_requests_total", "route" => route, "method" => method, "status" => status)
         };
         metrics.statuses[index].get_or_init(counter).increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_documented_route_has_metrics_of_its_own() {
+        let document = crate::openapi();
+        let count = document.paths.paths.iter().map(|(path, item)| {
+            let operations = [(Method::GET, &item.get), (Method::POST, &item.post)];
+            let documented = operations.into_iter().filter(|(_, operation)| operation.is_some());
+            documented.map(|(method, _)| assert!(ROUTES.contains(&(method, path.as_str())), "{path}")).count()
+        });
+        assert_eq!(count.sum::<usize>(), ROUTES.len());
     }
 }

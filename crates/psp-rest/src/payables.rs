@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::page::{JSON, ListRequest, PageQuery};
 use crate::problem::{Problem, ProblemBody};
-use crate::request::{Customer, PathId};
+use crate::request::{Customer, CustomerHeaders, PathId};
 use crate::state::App;
 
 /// What is owed for one instalment of an approved payment. `receivable_amount` + `fee_amount` = `amount`.
@@ -28,7 +28,7 @@ pub(crate) struct PayableBody<'p> {
     #[serde(serialize_with = "crate::time::serialize")]
     payment_date: DateTime<Utc>,
     /// The fee's rate, in percent.
-    #[schema(value_type = f64, example = 5)]
+    #[schema(value_type = f64, format = "decimal", minimum = 0, maximum = 100, example = 5)]
     fee: Option<Box<RawValue>>,
     /// What the customer gets, in minor units.
     #[schema(example = 2375)]
@@ -85,10 +85,11 @@ impl<'p> From<&'p Payable> for PayableBody<'p> {
     get,
     path = "/payables",
     tag = "payables",
-    params(("x-customer-id" = String, Header, description = "The merchant"), PageQuery),
+    operation_id = "listPayables",
+    params(CustomerHeaders, PageQuery),
     responses(
         (status = 200, description = "A page", body = Vec<PayableBody>, headers(
-            ("link" = Option<String>, description = "The next page, `rel=\"next\"`"),
+            ("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one"),
         )),
         (status = 422, description = "Invalid parameters, all of them", body = ProblemBody, content_type = "application/problem+json"),
     )
@@ -104,7 +105,8 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: ListRequest) -> R
     get,
     path = "/payables/{id}",
     tag = "payables",
-    params(("x-customer-id" = String, Header, description = "The merchant"), ("id" = Uuid, Path, description = "The payable")),
+    operation_id = "getPayable",
+    params(CustomerHeaders, ("id" = Uuid, Path, description = "The payable")),
     responses(
         (status = 200, description = "The payable", body = PayableBody),
         (status = 404, description = "None of this customer's", body = ProblemBody, content_type = "application/problem+json"),

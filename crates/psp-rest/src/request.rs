@@ -5,11 +5,27 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use psp_domain::CustomerId;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
+use utoipa::IntoParams;
 
 use crate::problem::{Fault, Problem};
 
 pub(crate) const CUSTOMER_HEADER: HeaderName = HeaderName::from_static("x-customer-id");
+
+/// What every request of a customer carries.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "describes the headers; `customer` and the middleware read them")]
+pub(crate) struct CustomerHeaders {
+    /// The merchant: visible ASCII.
+    #[param(rename = "x-customer-id", min_length = 1, max_length = 128, pattern = "^[!-~]+$", example = "123")]
+    customer_id: String,
+    /// Names the request in the answer, in problems and in logs: visible ASCII. One is made where there is none.
+    #[param(rename = "x-request-id", nullable = false, min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
+    request_id: Option<String>,
+}
 
 /// Whose request it is.
 pub(crate) fn customer(headers: &HeaderMap) -> Result<CustomerId, Fault> {
@@ -77,14 +93,27 @@ fn is_json(headers: &HeaderMap) -> bool {
         || (essence.len() > 5 && essence.to_ascii_lowercase().starts_with("application/") && essence.ends_with("+json"))
 }
 
-/// The problem of a body that is no JSON, or JSON that is no object.
-pub(crate) fn unreadable(error: &serde_json::Error) -> Problem {
+/// The fields of a body that is a JSON object.
+pub(crate) fn object<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Problem> {
+    // Serde would take an array for a struct: its elements in the order of the fields.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        let array: Result<IgnoredAny, _> = serde_json::from_slice(body);
+        return Err(array.err().map_or_else(no_object, |error| unreadable(&error)));
+    }
+    serde_json::from_slice(body).map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &serde_json::Error) -> Problem {
     if error.classify() == serde_json::error::Category::Data {
-        Problem::invalid(vec![Fault::new("", "must be a JSON object that names no field twice")])
+        no_object()
     } else {
         let detail = format!("the body is not JSON (line {}, column {})", error.line(), error.column());
         Problem::new(StatusCode::BAD_REQUEST, "malformed-json", detail)
     }
+}
+
+fn no_object() -> Problem {
+    Problem::invalid(vec![Fault::new("", "must be a JSON object that names no field twice")])
 }
 
 /// Takes the fields of an object apart and gathers their faults.

@@ -33,11 +33,12 @@ pub async fn serve(
     grace: Duration,
 ) -> io::Result<()> {
     let mut http = http1::Builder::new();
+    // No `pipeline_flush`: it closes on requests that cannot be parsed before their answer is sent.
     http.timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(MAX_HEADER_BYTES)
-        .max_headers(MAX_HEADERS)
-        .pipeline_flush(true);
+        .max_header_size(MAX_HEADER_BYTES)
+        .max_buf_size(2 * MAX_HEADER_BYTES)
+        .max_headers(MAX_HEADERS);
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = GracefulShutdown::new();
     tokio::pin!(stop);

@@ -23,7 +23,8 @@ async fn case() -> EventCase {
 /// Every row of the outbox that is an event.
 async fn events(url: String) -> Vec<Event> {
     let mut connection = SqliteConnection::connect(&url).await.unwrap();
-    let sql = "SELECT id, kind, aggregate_id, sequence, customer_id, sent_at, body FROM outbox WHERE sequence IS NOT NULL";
+    let sql =
+        "SELECT id, kind, aggregate_id, sequence, customer_id, sent_at, body FROM outbox WHERE sequence IS NOT NULL";
     let rows = sqlx::query(sql).fetch_all(&mut connection).await.unwrap();
     let event = |row: &sqlx::sqlite::SqliteRow| Event {
         id: MessageId(row.get("id")),

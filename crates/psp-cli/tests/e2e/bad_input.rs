@@ -167,12 +167,12 @@ async fn garbage_on_the_wire_harms_nobody() {
     for garbage in ["\u{0}\u{1}\u{2}\r\n\r\n", "POST /transactions HTTP/1.1\r\ncontent-length: x\r\n\r\n", &big, &many]
     {
         let mut stream = TcpStream::connect(&psp.address).await.unwrap();
-        // The server may close before it has read everything.
+        // The server may close before it has read everything; what it answered first must still arrive.
         let _ = stream.write_all(garbage.as_bytes()).await;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
         let answer = String::from_utf8_lossy(&answer);
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 4"), "{answer:?}");
     }
     let mut half = TcpStream::connect(&psp.address).await.unwrap();
     half.write_all(b"POST /transactions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").await.unwrap();

@@ -33,11 +33,12 @@ async fn health_metrics_and_documents_are_served() {
 }
 
 #[tokio::test]
-async fn a_poison_message_is_a_dead_letter_that_can_be_replayed_and_stops_no_other() {
+async fn a_poison_message_is_a_dead_letter_that_can_be_replayed_or_discarded_and_stops_no_other() {
     let environment = [("PSP_RETRY_BASE_MS", "1"), ("PSP_RETRY_MAX_MS", "5"), ("PSP_CARD_KEYS", KEYS[0])];
     let place = Place::new(&environment);
     let api = place.start(&["api"]).await;
     api.post("123", &example()).await;
+    api.post("789", &example()).await;
     // A worker with another key cannot open the card; payments under its own key pass.
     let mut command = place.command(&["serve"]);
     let log = std::fs::File::create(place.path().join("stranger.log")).unwrap();
@@ -46,7 +47,7 @@ async fn a_poison_message_is_a_dead_letter_that_can_be_replayed_and_stops_no_oth
     let begun = std::time::Instant::now();
     let letters = loop {
         let letters: Value = serde_json::from_str(&place.run(&["dlq", "list", "--json"])).unwrap();
-        if letters.as_array().unwrap().len() == 1 {
+        if letters.as_array().unwrap().len() == 2 {
             break letters;
         }
         assert!(begun.elapsed() < crate::support::PATIENCE, "{letters}");
@@ -54,8 +55,10 @@ async fn a_poison_message_is_a_dead_letter_that_can_be_replayed_and_stops_no_oth
     };
     stranger.kill().unwrap();
     stranger.wait().unwrap();
-    assert!(letters[0]["reason"].as_str().unwrap().contains("key that is not configured"), "{letters}");
-    assert_eq!((&letters[0]["queue"], &letters[0]["receive_count"]), (&json!("transactions"), &json!(5)));
+    for letter in letters.as_array().unwrap() {
+        assert!(letter["reason"].as_str().unwrap().contains("key that is not configured"), "{letters}");
+        assert_eq!((&letter["queue"], &letter["receive_count"]), (&json!("transactions"), &json!(5)));
+    }
     let id = letters[0]["id"].as_str().unwrap();
     assert!(place.run(&["dlq", "list"]).contains(id));
     assert_eq!(serde_json::from_str::<Value>(&place.run(&["dlq", "show", id])).unwrap(), letters[0]);
@@ -67,6 +70,10 @@ async fn a_poison_message_is_a_dead_letter_that_can_be_replayed_and_stops_no_oth
     assert_eq!(place.run(&["dlq", "replay", id]), "1 replayed\n");
     api.until("123", "/transactions", |list| list[0]["status"] == "pending_payment").await;
     assert!(!place.command(&["dlq", "replay", id]).output().unwrap().status.success(), "it is no dead letter any more");
+    let other = letters[1]["id"].as_str().unwrap();
+    assert_eq!(place.run(&["dlq", "discard", other]), "1 discarded\n");
+    assert!(!place.command(&["dlq", "show", other]).output().unwrap().status.success(), "it is given up");
+    assert_eq!(api.get("789", "/transactions").await.json()[0]["status"], "processing");
     assert_eq!(place.run(&["dlq", "discard", "--all", "transactions"]), "0 discarded\n");
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Place, example_with};
+use crate::support::{Place, example_with, send_signal};
 
 /// A number and a code that do not come about by chance.
 const NUMBER: &str = "4929138265174050";
@@ -94,8 +94,7 @@ async fn a_stopped_process_leaves_no_ciphertext_of_ended_payments() {
         assert!(begun.elapsed() < crate::support::PATIENCE, "the payment does not end");
         crate::support::pause().await;
     }
-    let pid = second.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    send_signal(&second, "-TERM");
     assert!(second.wait().unwrap().success());
     let database = std::fs::read(place_again.path().join("psp.db")).unwrap();
     assert!(!database.windows(32).any(|window| window == &sealed[33..65]), "ciphertext is left in a free page");

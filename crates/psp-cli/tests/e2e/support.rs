@@ -122,8 +122,7 @@ impl Process {
 
     /// Sends a signal, named as `kill` has it.
     pub(crate) fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        send_signal(&self.child, signal);
     }
 
     pub(crate) async fn ended(&mut self) -> ExitStatus {
@@ -189,6 +188,12 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The shell's own `kill`: not every machine has one as a program.
+pub(crate) fn send_signal(child: &Child, signal: &str) {
+    let line = format!("kill {signal} {}", child.id());
+    assert!(Command::new("sh").args(["-c", &line]).status().unwrap().success());
 }
 
 /// The pause between two looks; every loop around it has a deadline.

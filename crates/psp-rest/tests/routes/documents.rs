@@ -1,0 +1,171 @@
+//! The OpenAPI document and the page that shows it.
+
+use std::collections::BTreeSet;
+
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
+use psp_rest::openapi;
+use serde_json::{Value, json};
+
+use crate::support::{World, example, example_with};
+
+const PATHS: [&str; 7] = [
+    "/transactions",
+    "/transactions/{id}",
+    "/payables",
+    "/payables/{id}",
+    "/balance",
+    "/_liveness_check_",
+    "/_readiness_check_",
+];
+
+fn document() -> Value {
+    serde_json::to_value(openapi()).unwrap()
+}
+
+/// Every operation with its path and method.
+fn operations(document: &Value) -> Vec<(String, String, Value)> {
+    let paths = document["paths"].as_object().unwrap();
+    let of_path = |(path, item): (&String, &Value)| {
+        let methods = item.as_object().unwrap().clone();
+        methods.into_iter().map(|(method, operation)| (path.clone(), method, operation)).collect::<Vec<_>>()
+    };
+    paths.iter().flat_map(of_path).collect()
+}
+
+#[tokio::test]
+async fn the_document_has_every_route_and_the_router_has_no_other() {
+    let (world, document) = (World::new(), document());
+    let paths: BTreeSet<_> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(paths, BTreeSet::from(PATHS));
+    for path in PATHS {
+        let uri = path.replace("{id}", "01a1fc08-5b46-770d-81ce-6b6e95afa0a3");
+        for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            let request = Request::builder().method(&method).uri(&uri).header("x-customer-id", "123");
+            let answer = world.ask(request.body(Body::empty()).unwrap()).await;
+            let documented = document["paths"][path].get(method.as_str().to_lowercase()).is_some();
+            let taken = answer.status != StatusCode::METHOD_NOT_ALLOWED && !answer.text.contains("no such path");
+            assert_eq!(documented, taken, "{method} {path}: {}", answer.status);
+        }
+    }
+    let served: Value = world.get("/openapi.json").await.json();
+    assert_eq!(served, document);
+    assert!(!served.to_string().contains("refund"), "refunds do not work yet");
+}
+
+#[test]
+fn operations_have_names_of_their_own_and_document_their_failures() {
+    let operations = operations(&document());
+    let names: BTreeSet<_> = operations.iter().map(|(_, _, o)| o["operationId"].as_str().unwrap()).collect();
+    assert_eq!(names.len(), operations.len(), "{names:?}");
+    for (path, method, operation) in &operations {
+        let responses = operation["responses"].as_object().unwrap();
+        for (status, response) in responses {
+            assert!(response["headers"]["x-request-id"].is_object(), "{method} {path} {status}");
+            let kind = if status.starts_with('2') { "application/json" } else { "application/problem+json" };
+            assert!(response["content"][kind]["schema"].is_object(), "{method} {path} {status}");
+        }
+        if !path.starts_with("/_") {
+            assert!(["422", "500", "503"].into_iter().all(|status| responses.contains_key(status)), "{method} {path}");
+            let customer = json!({ "type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$" });
+            let parameters = operation["parameters"].as_array().unwrap();
+            let found = parameters.iter().find(|p| p["name"] == "x-customer-id").unwrap();
+            assert_eq!(
+                (&found["in"], &found["required"], &found["schema"]),
+                (&json!("header"), &json!(true), &customer)
+            );
+        }
+    }
+}
+
+#[test]
+fn every_reference_of_the_document_leads_somewhere() {
+    fn references<'v>(value: &'v Value, found: &mut Vec<&'v str>) {
+        match value {
+            Value::Object(fields) => {
+                found.extend(fields.get("$ref").and_then(Value::as_str));
+                fields.values().for_each(|value| references(value, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+    let document = document();
+    let mut found = Vec::new();
+    references(&document, &mut found);
+    assert!(!found.is_empty());
+    for reference in found {
+        assert!(document.pointer(reference.strip_prefix('#').unwrap()).is_some(), "{reference}");
+    }
+}
+
+#[tokio::test]
+async fn the_document_asks_of_a_body_what_the_code_asks() {
+    let (world, document) = (World::new(), document());
+    let schema = &document["components"]["schemas"]["NewTransaction"];
+    let required: BTreeSet<_> = schema["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let faults = world.post("{}").await.faults();
+    assert_eq!(required, faults.iter().map(String::as_str).collect());
+    let properties = &schema["properties"];
+    assert_eq!(world.post(schema["example"].to_string()).await.status, StatusCode::CREATED);
+    let length = |field: &str, limit: &str| properties[field][limit].as_u64().unwrap();
+    let text = |length: u64| "x".repeat(usize::try_from(length).unwrap());
+    let longest = |field: &str| length(field, "maxLength");
+    for field in ["description", "card_holder_name"] {
+        let fits = example_with(json!({ field: text(longest(field)) }));
+        assert_eq!(world.post(fits.to_string()).await.status, StatusCode::CREATED, "{field}");
+        let exceeds = example_with(json!({ field: text(longest(field) + 1) }));
+        assert_eq!(world.post(exceeds.to_string()).await.faults(), [field]);
+    }
+    for (field, limit, beyond) in [("installments", "maximum", 1), ("installments", "minimum", -1)] {
+        let edge = properties[field][limit].as_i64().unwrap();
+        assert_eq!(world.post(example_with(json!({ field: edge })).to_string()).await.status, StatusCode::CREATED);
+        let exceeds = example_with(json!({ field: edge + beyond }));
+        assert_eq!(world.post(exceeds.to_string()).await.faults(), [field]);
+    }
+    let amounts: Vec<_> = properties["amount"]["oneOf"].as_array().unwrap().iter().map(|s| s["type"].clone()).collect();
+    assert_eq!(amounts, [json!("integer"), json!("string")]);
+    let edge = properties["amount"]["oneOf"][0]["maximum"].as_i64().unwrap();
+    assert_eq!(world.post(example_with(json!({ "amount": edge })).to_string()).await.status, StatusCode::CREATED);
+    assert_eq!(world.post(example_with(json!({ "amount": edge + 1 })).to_string()).await.faults(), ["amount"]);
+}
+
+#[tokio::test]
+async fn answers_have_the_fields_that_the_document_names() {
+    let (world, document) = (World::new(), document());
+    let created = world.post(example().to_string()).await.json();
+    let balance = world.get("/balance").await.json();
+    let problem = world.get("/nowhere").await.json();
+    for (schema, body) in [("Transaction", created), ("Balance", balance), ("Problem", problem)] {
+        let required = document["components"]["schemas"][schema]["required"].as_array().unwrap();
+        let required: BTreeSet<_> = required.iter().filter_map(Value::as_str).collect();
+        let given: BTreeSet<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(required, given, "{schema}");
+    }
+}
+
+#[tokio::test]
+async fn the_docs_page_needs_no_network() {
+    let world = World::new();
+    let page = world.get("/docs/").await;
+    assert_eq!(page.status, StatusCode::OK);
+    let references: Vec<_> = ["src=\"", "href=\""]
+        .iter()
+        .flat_map(|attribute| page.text.split(attribute).skip(1))
+        .map(|rest| rest.split('"').next().unwrap())
+        .collect();
+    assert!(references.len() > 4, "{references:?}");
+    for reference in references {
+        assert!(!reference.contains("//"), "{reference} is elsewhere");
+        let path = format!("/docs/{}", reference.trim_start_matches("./"));
+        assert_eq!(world.get(&path).await.status, StatusCode::OK, "{path}");
+    }
+    let settings = world.get("/docs/swagger-initializer.js").await.text;
+    assert!(settings.contains("\"/openapi.json\""), "{settings}");
+    assert!(
+        settings.contains("\"validatorUrl\": \"none\""),
+        "the page must ask no validator on the internet: {settings}"
+    );
+    let bare = world.get("/docs").await;
+    assert!(bare.status.is_redirection() && bare.headers["location"] == "/docs/");
+}

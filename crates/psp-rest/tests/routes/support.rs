@@ -1,0 +1,220 @@
+//! The router over fakes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use metrics_exporter_prometheus::PrometheusHandle;
+use psp_domain::ports::{Clock, Health, RequestFingerprint, Store, StoreError, TransactionReader};
+use psp_domain::usecases::{CreateTransaction, Sources};
+use psp_domain::{ChangeSet, Currency, Fingerprint, Transaction, Verdict};
+use psp_rest::{RestOptions, RestPorts, router};
+use psp_testkit::clock::FixedClock;
+use psp_testkit::fakes::{FailingStore, Memory, PlainVault};
+use psp_testkit::fixtures;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tower::ServiceExt;
+
+/// Writes only when the test lets it.
+pub(crate) struct GatedStore {
+    inner: Arc<dyn Store>,
+    /// One permit for each write.
+    pub(crate) gate: Semaphore,
+    /// One permit for each write that waits, or did.
+    pub(crate) arrived: Semaphore,
+}
+
+#[async_trait::async_trait]
+impl Store for GatedStore {
+    async fn apply_all(&self, changes: Vec<ChangeSet>) -> Result<Vec<Verdict>, StoreError> {
+        self.arrived.add_permits(1);
+        self.gate.acquire().await.unwrap().forget();
+        self.inner.apply_all(changes).await
+    }
+}
+
+/// A handler that panics wherever it takes a key's fingerprint.
+pub(crate) struct Panics;
+
+impl RequestFingerprint for Panics {
+    fn fingerprint(&self, _: &[u8]) -> Fingerprint {
+        panic!("a panic that the tests ask for")
+    }
+}
+
+/// An adapter that cannot do its work.
+pub(crate) struct Sick;
+
+#[async_trait::async_trait]
+impl Health for Sick {
+    async fn check(&self) -> Result<(), StoreError> {
+        Err(StoreError::Unavailable("a detail that stays inside".into()))
+    }
+}
+
+/// An adapter that does not answer.
+pub(crate) struct Hanging;
+
+#[async_trait::async_trait]
+impl Health for Hanging {
+    async fn check(&self) -> Result<(), StoreError> {
+        std::future::pending().await
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) failing: Arc<FailingStore>,
+    pub(crate) gated: Arc<GatedStore>,
+    pub(crate) clock: Arc<FixedClock>,
+    pub(crate) router: Router,
+}
+
+/// The answer to a request.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap()
+    }
+
+    /// The paths of the faults, in order of the alphabet.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let json = self.json();
+        let errors = json["errors"].as_array().unwrap();
+        let mut paths: Vec<_> = errors.iter().map(|error| error["path"].as_str().unwrap().to_owned()).collect();
+        paths.sort();
+        paths
+    }
+
+    /// A problem as RFC 9457 has it.
+    pub(crate) fn assert_problem(&self, status: StatusCode) {
+        assert_eq!(self.status, status, "{}", self.text);
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        let problem = self.json();
+        assert_eq!(problem["status"], status.as_u16());
+        for field in ["type", "title", "detail", "instance"] {
+            assert!(problem[field].is_string(), "{field}: {}", self.text);
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with(|_, _| {})
+    }
+
+    /// A world whose ports and options are changed before the router is made. Writes pass the gate unless it is closed.
+    pub(crate) fn with(change: impl FnOnce(&mut RestPorts, &mut RestOptions)) -> Self {
+        Self::measured(change, None)
+    }
+
+    /// A world that shows its metrics.
+    pub(crate) fn measured(
+        change: impl FnOnce(&mut RestPorts, &mut RestOptions),
+        metrics: Option<PrometheusHandle>,
+    ) -> Self {
+        let clock = Arc::new(FixedClock::default());
+        let memory = Arc::new(Memory::new(clock.clone()));
+        let failing = Arc::new(FailingStore::new(memory.clone()));
+        let (gate, arrived) = (Semaphore::new(Semaphore::MAX_PERMITS), Semaphore::new(0));
+        let gated = Arc::new(GatedStore { inner: failing.clone(), gate, arrived });
+        let sources = Sources { clock: clock.clone(), ..Sources::default() };
+        let vault = Arc::new(PlainVault);
+        let create = CreateTransaction::new(gated.clone(), memory.clone(), vault.clone(), sources.clone());
+        let mut ports = RestPorts {
+            create: Arc::new(create),
+            transactions: memory.clone(),
+            payables: memory.clone(),
+            balances: memory.clone(),
+            fingerprints: vault,
+            health: vec![("memory", memory.clone())],
+        };
+        let mut options = RestOptions {
+            default_currency: Currency::BRL,
+            refuse_expired_cards: false,
+            max_in_flight: 100,
+            request_timeout: Duration::from_secs(10),
+            clock: sources.clock,
+            ids: sources.ids,
+        };
+        change(&mut ports, &mut options);
+        Self { router: router(ports, options, metrics), memory, failing, gated, clock }
+    }
+
+    /// Lets no write through until the test adds permits to the gate.
+    pub(crate) fn close_gate(&self) {
+        self.gated.gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    pub(crate) async fn ask(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Answer { status: parts.status, headers: parts.headers, text }
+    }
+
+    pub(crate) async fn post(&self, body: impl Into<Body>) -> Answer {
+        self.ask(post_of("123", None, body)).await
+    }
+
+    pub(crate) async fn post_with_key(&self, key: &str, body: &Value) -> Answer {
+        self.ask(post_of("123", Some(key), body.to_string())).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.get_as("123", path).await
+    }
+
+    pub(crate) async fn get_as(&self, customer: &str, path: &str) -> Answer {
+        self.ask(Request::get(path).header("x-customer-id", customer).body(Body::empty()).unwrap()).await
+    }
+
+    /// Creates the example's transaction and loads it.
+    pub(crate) async fn created(&self, body: &Value) -> Transaction {
+        let created = self.post(body.to_string()).await;
+        let id = created.json()["id"].as_str().unwrap().parse().unwrap();
+        TransactionReader::find(&*self.memory, &fixtures::customer("123"), id).await.unwrap().unwrap()
+    }
+
+    pub(crate) fn now(&self) -> chrono::DateTime<chrono::Utc> {
+        self.clock.now()
+    }
+}
+
+/// A `POST /transactions`.
+pub(crate) fn post_of(customer: &str, key: Option<&str>, body: impl Into<Body>) -> Request<Body> {
+    let request = Request::post("/transactions").header("x-customer-id", customer);
+    let request = request.header("content-type", "application/json; charset=utf-8");
+    let request = match key {
+        Some(key) => request.header("idempotency-key", key),
+        None => request,
+    };
+    request.body(body.into()).unwrap()
+}
+
+/// The documentation's example.
+pub(crate) fn example() -> Value {
+    json!({
+        "description": "Lightsaber", "amount": "2500", "payment_method": "credit_card",
+        "card_number": "4111111111111111", "card_holder_name": "Luke Skywalker",
+        "card_expiration_date": "10/25", "card_verification_code": "123"
+    })
+}
+
+/// The example with some fields replaced.
+pub(crate) fn example_with(fields: Value) -> Value {
+    let mut body = example();
+    let Value::Object(fields) = fields else { panic!("fields are an object") };
+    body.as_object_mut().unwrap().extend(fields);
+    body
+}
