@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use crate::settings::{LogFormat, Settings};
 
 /// Lines that may wait to be written. Beyond it lines are dropped: a stuck log must not stop payments.
-const WAITING_LINES: usize = 16_384;
+const WAITING_LINES: usize = 8_192;
 /// Bounds of the histograms of durations, in seconds.
 const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// Bounds of the histogram of batch sizes.

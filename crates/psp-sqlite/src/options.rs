@@ -26,8 +26,8 @@ pub struct InvalidAddress;
 impl SqliteOptions {
     /// Pages of the write-ahead log (4 KiB each) after which a commit also checkpoints: 16 MiB.
     const CHECKPOINT_PAGES: &'static str = "4096";
-    /// The page cache of the writer: 6 MiB (negative: KiB).
-    const WRITER_CACHE: &'static str = "-6144";
+    /// The page cache of the writer: 4 MiB (negative: KiB).
+    const WRITER_CACHE: &'static str = "-4096";
     /// The page cache of a reader: 1 MiB.
     const READER_CACHE: &'static str = "-1024";
     /// Prepared statements that the writer keeps: each bulk statement in eight sizes, and the rest.
