@@ -43,6 +43,7 @@
 //! # }
 //! ```
 
+pub mod batch;
 mod card;
 mod change_set;
 mod event;

@@ -4,11 +4,9 @@
 //! constraint speaks (a race was lost, a change set came twice), everything is rolled back and the batch is written one
 //! change set at a time, each in a savepoint, to give every one its own verdict.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 use psp_domain::ports::{Store, StoreError};
-use psp_domain::{ChangeSet, CustomerId, IdempotencyKey, QueueName, TransactionId, TransactionWrite, Verdict};
+use psp_domain::{ChangeSet, TransactionWrite, Verdict, batch};
 use sqlx::{Connection, SqliteConnection};
 
 use crate::connection::{Durability, SqliteStore, commit, millis, unavailable};
@@ -26,17 +24,9 @@ impl Store for SqliteStore {
             None => self.apply_apart(&mut writer, &changes).await?,
         };
         drop(writer);
-        self.wake(queues_of(&changes, &verdicts));
+        self.wake(batch::queues(&changes, &verdicts));
         Ok(verdicts)
     }
-}
-
-/// The queues to which applied change sets sent messages.
-fn queues_of(changes: &[ChangeSet], verdicts: &[Verdict]) -> impl Iterator<Item = QueueName> {
-    QueueName::ALL.into_iter().filter(move |queue| {
-        let mut applied = changes.iter().zip(verdicts).filter(|(_, verdict)| **verdict == Verdict::Applied);
-        applied.any(|(change, _)| change.events.iter().any(|event| event.kind.queue() == Some(*queue)))
-    })
 }
 
 impl SqliteStore {
@@ -50,7 +40,7 @@ impl SqliteStore {
         let mut database = writer.begin(Durability::Full).await?;
         let verdicts = screen(&mut database, changes, now).await.map_err(unavailable)?;
         let fresh = changes.iter().zip(&verdicts).filter(|(_, verdict)| **verdict == Verdict::Applied);
-        for round in rounds(fresh.map(|(change, _)| change)) {
+        for round in batch::rounds(fresh.map(|(change, _)| change)) {
             match write(&mut database, &round, now).await {
                 Ok(true) => {}
                 Ok(false) => return rolled_back(database).await,
@@ -116,29 +106,6 @@ async fn screen(
 async fn rolled_back(database: sqlx::SqliteTransaction<'_>) -> Result<Option<Vec<Verdict>>, StoreError> {
     database.rollback().await.map_err(unavailable)?;
     Ok(None)
-}
-
-/// Divides a batch so that no round holds two change sets for one transaction or one idempotency key: the statements of a
-/// round see the rows of the rounds before it.
-fn rounds<'c>(changes: impl Iterator<Item = &'c ChangeSet>) -> Vec<Vec<&'c ChangeSet>> {
-    let mut by_transaction: HashMap<TransactionId, usize> = HashMap::new();
-    let mut by_key: HashMap<(&CustomerId, &IdempotencyKey), usize> = HashMap::new();
-    let mut rounds: Vec<Vec<&ChangeSet>> = Vec::new();
-    for change in changes {
-        let next = by_transaction.entry(change.transaction_id()).or_default();
-        let mut round = *next;
-        if let Some(record) = &change.idempotency {
-            let next = by_key.entry((&record.customer_id, &record.key)).or_default();
-            round = round.max(*next);
-            *next = round + 1;
-        }
-        *next = round + 1;
-        if round >= rounds.len() {
-            rounds.resize_with(round + 1, Vec::new);
-        }
-        rounds[round].push(change);
-    }
-    rounds
 }
 
 /// Writes one round. `false` when a row that must be free is taken or a row has another version than expected; the

@@ -6,8 +6,8 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use psp_domain::ports::{Message, SettledChunk, SettlementChunk, SettlementProgress, SettlementStore, StoreError};
-use psp_domain::{MessageId, Money, QueueName, SettlementRunId};
+use psp_domain::ports::{SettledChunk, SettlementChunk, SettlementProgress, SettlementStore, StoreError};
+use psp_domain::{Money, QueueName, SettlementRunId};
 use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
@@ -97,8 +97,8 @@ impl SettlementStore for SqliteStore {
         // Read outside the write lock: what changes meanwhile is settled by this run or left to the next.
         let places = self.boundaries(millis(due_before), chunk_size.max(1)).await.map_err(unavailable)?;
         let count = u32::try_from(places.len().saturating_sub(1)).map_err(|_| damaged("number of chunks"))?;
-        let messages = (1..=count).map(|number| message(SettlementChunk { run_id, number }));
-        let messages = messages.collect::<Result<Vec<_>, _>>()?;
+        let messages = (1..=count).map(|number| SettlementChunk { run_id, number }.message());
+        let messages: Vec<_> = messages.collect();
         let mut writer = self.writer().await?;
         let mut database = writer.begin(Durability::Full).await?;
         let write = async {
@@ -220,19 +220,4 @@ impl SqliteStore {
 fn id_prefix(now: i64) -> Vec<u8> {
     let [_, _, time @ ..] = now.to_be_bytes();
     [&time[..], &[0x70, 0x00, 0x80]].concat()
-}
-
-/// The message of a chunk. Its id follows from the chunk, so planning a run again sends nothing twice.
-fn message(chunk: SettlementChunk) -> Result<Message, StoreError> {
-    let mut id = *chunk.run_id.0.as_bytes();
-    for (byte, number) in id[12..].iter_mut().zip(chunk.number.to_be_bytes()) {
-        *byte ^= number;
-    }
-    Ok(Message {
-        id: MessageId(Uuid::from_bytes(id)),
-        queue: QueueName::PayablesSettlement,
-        kind: SettlementChunk::MESSAGE_KIND.to_owned(),
-        aggregate_id: chunk.run_id.0,
-        body: serde_json::to_string(&chunk).map_err(|_| damaged("settlement chunk"))?,
-    })
 }

@@ -1,4 +1,4 @@
-//! Fixtures, fakes and contract suites for every port; a dev-dependency only.
+//! Fixtures, fakes, contract suites for every port, and real servers to test with; a dev-dependency only.
 //!
 //! A contract suite is a list of tests over a [`Ports`] that a factory makes; every adapter runs the same list:
 //!
@@ -14,6 +14,7 @@ pub mod clock;
 pub mod contract;
 pub mod fakes;
 pub mod fixtures;
+pub mod servers;
 
 use std::any::Any;
 use std::sync::Arc;

@@ -5,12 +5,16 @@
 
 mod clock;
 mod gateway;
+mod leadership;
+mod outbox;
 mod queue;
 mod store;
 mod vault;
 
 pub use clock::{Clock, IdGenerator, SystemClock, UuidV7Generator};
 pub use gateway::{AuthorizationRequest, AuthorizationResult, Gateway, GatewayError};
+pub use leadership::Leadership;
+pub use outbox::Outbox;
 pub use queue::{DeadLetter, DeadLetters, Delivery, Message, Queue, QueueDepth, QueueError, QueueName};
 pub use store::{
     BalanceReader, Health, IdempotencyStore, PayableReader, SettledChunk, SettlementChunk, SettlementProgress,

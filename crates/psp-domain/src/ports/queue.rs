@@ -75,6 +75,9 @@ pub enum QueueError {
     /// It cannot be reached or does not answer; asking again may help.
     #[error("queue unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It took the other messages of the request, but not these.
+    #[error("{} messages were not taken, the first because: {}", .0.len(), .0.first().map_or("", |(_, reason)| reason))]
+    Refused(Vec<(MessageId, String)>),
 }
 
 /// How full a queue is.
@@ -94,7 +97,8 @@ pub struct QueueDepth {
 /// unless it is acknowledged by then. Handlers are idempotent.
 #[async_trait]
 pub trait Queue: Send + Sync {
-    /// Stores messages durably: all of them, or an error.
+    /// Stores messages durably: all of them, or an error. A table takes all or none; a broker may take some and name the
+    /// others ([`QueueError::Refused`]).
     async fn send(&self, messages: Vec<Message>) -> Result<(), QueueError>;
 
     /// Takes up to `max` messages, oldest first; waits up to `wait` for the first one. A message that was received

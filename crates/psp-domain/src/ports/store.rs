@@ -1,10 +1,12 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
+use super::{Message, QueueName};
 use crate::{
-    Balance, ChangeSet, Currency, CustomerId, IdempotencyKey, IdempotencyRecord, Money, Page, PageRequest, Payable,
-    PayableId, SealedCard, SettlementRunId, Transaction, TransactionId, Verdict,
+    Balance, ChangeSet, Currency, CustomerId, IdempotencyKey, IdempotencyRecord, MessageId, Money, Page, PageRequest,
+    Payable, PayableId, SealedCard, SettlementRunId, Transaction, TransactionId, Verdict,
 };
 
 /// A failure of the store itself.
@@ -106,6 +108,21 @@ impl SettlementChunk {
     pub const MESSAGE_KIND: &str = "settle_payables";
     /// The most chunks of one run.
     pub const MAX_PER_RUN: u32 = 10_000;
+
+    /// The message that asks for its settlement. Its id follows from the chunk, so planning a run again sends nothing twice.
+    pub fn message(self) -> Message {
+        let mut id = *self.run_id.0.as_bytes();
+        for (byte, number) in id[12..].iter_mut().zip(self.number.to_be_bytes()) {
+            *byte ^= number;
+        }
+        Message {
+            id: MessageId(Uuid::from_bytes(id)),
+            queue: QueueName::PayablesSettlement,
+            kind: Self::MESSAGE_KIND.to_owned(),
+            aggregate_id: self.run_id.0,
+            body: serde_json::to_string(&self).expect("plain data is JSON"),
+        }
+    }
 }
 
 /// What settling one chunk did. Zero of everything when it was settled before.

@@ -1,0 +1,180 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use psp_domain::ports::{Clock, Health, StoreError};
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{Connection, PgConnection};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::PgOptions;
+use crate::classify::unavailable;
+use crate::wake::Wake;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
+
+/// Connections idle for longer are asked whether they are alive before they are used.
+const FRESH: Duration = Duration::from_secs(30);
+/// How long a health check may take.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long closing waits for connections in use.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The production store and queue: implements every store port, the queue ports and the outbox.
+pub struct PgStore {
+    pub(crate) writes: PgPool,
+    pub(crate) leases: PgPool,
+    pub(crate) reads: PgPool,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) options: PgOptions,
+    pub(crate) wake: Arc<Wake>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The address or the server.
+    #[error("cannot open the Postgres database")]
+    Open(#[source] sqlx::Error),
+    /// The schema.
+    #[error("cannot migrate the Postgres database")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+}
+
+impl PgStore {
+    /// Opens the database and migrates it where needed; several processes may do so at once.
+    ///
+    /// # Errors
+    /// [`OpenError`], with the driver's error as its source.
+    pub async fn open(options: PgOptions, clock: Arc<dyn Clock>) -> Result<Arc<Self>, OpenError> {
+        Self::migrate(&options).await?;
+        let connect = options.connect().await.map_err(OpenError::Open)?;
+        let quarter = (options.connections / 4).max(1);
+        let kinds = [(Kind::Writes, 2 * quarter), (Kind::Leases, quarter + 1), (Kind::Reads, quarter)];
+        // One of the leases' connections listens.
+        let [writes, leases, reads] =
+            kinds.map(|(kind, size)| pool(&options, kind, size).connect_lazy_with(kind.set(&connect)));
+        let wake = Arc::new(Wake::default());
+        let mut tasks = vec![
+            tokio::spawn(Arc::clone(&wake).notify_others(leases.clone())),
+            tokio::spawn(Arc::clone(&wake).listen(leases.clone())),
+        ];
+        if options.password_source.is_some() {
+            let pools = [Kind::Writes, Kind::Leases, Kind::Reads].into_iter().zip([&writes, &leases, &reads]);
+            let pools = pools.map(|(kind, pool)| (kind, pool.clone())).collect();
+            tasks.push(tokio::spawn(refresh_password(options.clone(), pools)));
+        }
+        Ok(Arc::new(Self { writes, leases, reads, clock, options, wake, tasks }))
+    }
+
+    /// Creates and migrates the schema; returns the migrations that it applied.
+    ///
+    /// # Errors
+    /// [`OpenError`], with the driver's error as its source.
+    pub async fn migrate(options: &PgOptions) -> Result<Vec<String>, OpenError> {
+        // A migration may take as long as it needs, but must not wait for a lock that others queue up behind.
+        let connect = options.connect().await.map_err(OpenError::Open)?.options([("statement_timeout", "0")]);
+        let mut connection = PgConnection::connect_with(&connect).await.map_err(OpenError::Open)?;
+        let before = applied(&mut connection).await;
+        MIGRATIONS.run(&mut connection).await.map_err(OpenError::Migrate)?;
+        connection.close().await.map_err(OpenError::Open)?;
+        let fresh = MIGRATIONS.iter().filter(|m| !before.contains(&m.version));
+        Ok(fresh.map(|m| format!("{:04}_{}", m.version, m.description.replace(' ', "_"))).collect())
+    }
+
+    /// Waits for statements under way, at most a few seconds, and closes every connection. Later calls of the ports answer
+    /// [`StoreError::Unavailable`].
+    pub async fn close(&self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        let closing = async { tokio::join!(self.reads.close(), self.leases.close(), self.writes.close()) };
+        if timeout(CLOSE_TIMEOUT, closing).await.is_err() {
+            tracing::warn!("connections to the database were still in use when they were closed");
+        }
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+}
+
+impl Drop for PgStore {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// What connections are for.
+#[derive(Clone, Copy)]
+enum Kind {
+    Writes,
+    Leases,
+    Reads,
+}
+
+impl Kind {
+    /// The options of a connection of this kind.
+    fn set(self, connect: &PgConnectOptions) -> PgConnectOptions {
+        // Every statement that writes finds its rows by an index, at whatever values, so its plan is made once; the planner
+        // knows nothing of the sizes of arrays and must not choose to read a table.
+        let fixed = [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("jit", "off")];
+        match self {
+            Self::Writes => connect.clone().options(fixed),
+            Self::Leases => connect.clone().options(fixed).options([("synchronous_commit", "off")]),
+            Self::Reads => connect.clone().options([("default_transaction_read_only", "on"), ("jit", "off")]),
+        }
+    }
+}
+
+fn pool(options: &PgOptions, kind: Kind, size: u32) -> PgPoolOptions {
+    let pool = PgPoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(options.acquire_timeout)
+        .test_before_acquire(false)
+        .before_acquire(|connection, usage| {
+            Box::pin(async move {
+                if usage.idle_for > FRESH {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        });
+    // One connection of the writers stays open: a burst after a pause must not wait for a handshake.
+    if matches!(kind, Kind::Writes) { pool.min_connections(1) } else { pool }
+}
+
+/// Gives the pools a new password before the old one runs out.
+async fn refresh_password(options: PgOptions, pools: Vec<(Kind, PgPool)>) {
+    let mut ticks = tokio::time::interval(PgOptions::PASSWORD_REFRESH);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        match options.connect().await {
+            Ok(connect) => pools.iter().for_each(|(kind, pool)| pool.set_connect_options(kind.set(&connect))),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "no new password for the database");
+            }
+        }
+    }
+}
+
+async fn applied(connection: &mut PgConnection) -> Vec<i64> {
+    // The table does not exist before the first migration.
+    sqlx::query_scalar("SELECT version FROM _sqlx_migrations").fetch_all(connection).await.unwrap_or_default()
+}
+
+#[async_trait]
+impl Health for PgStore {
+    async fn check(&self) -> Result<(), StoreError> {
+        let asked = timeout(HEALTH_TIMEOUT, sqlx::query("SELECT 1").execute(&self.writes)).await;
+        asked.map_err(|late| StoreError::Unavailable(Box::new(late)))?.map_err(unavailable)?;
+        Ok(())
+    }
+}

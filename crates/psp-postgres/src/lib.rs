@@ -1,0 +1,43 @@
+//! The production store, queue and outbox: Postgres through sqlx.
+//!
+//! # How it writes
+//!
+//! A batch of change sets is one statement in one trip: every table is written from arrays (`UNNEST`), and the statement is
+//! its own database transaction, so its end is the commit. It decides for each change set: where an idempotency key is
+//! taken or a version is stale, nothing of that change set is written. Only a batch that holds one transaction twice takes
+//! several statements and an explicit COMMIT. A unique violation rolls the statement back, and the batch is written one
+//! change set at a time, to give every one its own verdict.
+//!
+//! Serialization failures, deadlocks, lock time-outs and lost connections are answered by applying the same batch again.
+//! Ids and times are fixed in it, so a batch whose commit had happened, though its answer was lost, is recognized row by
+//! row. When even that cannot be asked in time, the outcome is [`psp_domain::ports::StoreError::OutcomeUnknown`].
+//!
+//! # Locks
+//!
+//! Always in this order: idempotency keys, payables, transactions, balances (by customer and currency), the figures of a
+//! settlement run. No lock is held across a network call.
+//!
+//! # Connections
+//!
+//! Three small pools with settings of their own: writes (plans are made once, sequential scans are off), leases (the same,
+//! and a commit does not wait for the disk: losing a lease redelivers a message and nothing else), and reads (read only).
+
+mod apply;
+mod balances;
+mod classify;
+mod columns;
+mod connection;
+mod dead_letters;
+mod idempotency;
+mod leader;
+mod options;
+mod outbox;
+mod payables;
+mod queue;
+mod settlement;
+mod transactions;
+mod wake;
+
+pub use connection::{OpenError, PgStore};
+pub use leader::PgLeadership;
+pub use options::{InvalidAddress, PasswordSource, PgOptions};

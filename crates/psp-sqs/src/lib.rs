@@ -1,0 +1,1 @@
+//! Queue on Amazon SQS.
