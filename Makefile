@@ -1,7 +1,7 @@
 # `make` runs psp; `make help` lists the rest.
 
 .DEFAULT_GOAL := run
-.PHONY: run test lint deny bench doc help tools
+.PHONY: run test lint deny bench doc help tools sqlx
 
 NEXTEST_VERSION := 0.9.143
 DENY_VERSION := 0.20.2
@@ -17,6 +17,11 @@ test: tools lint ## Check format and lints, run all tests
 lint: ## Check format and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+
+sqlx: ## Record what the macros must know of Postgres (after a change of a query or a migration)
+	cargo build -p psp-testkit --bin with-servers
+	rm -rf crates/psp-postgres/.sqlx && mkdir crates/psp-postgres/.sqlx && touch crates/psp-postgres/src/lib.rs
+	SQLX_OFFLINE_DIR=$(CURDIR)/crates/psp-postgres/.sqlx target/debug/with-servers --schema migrations/postgres cargo check -p psp-postgres
 
 deny: ## Check licences, sources and banned crates
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked --version $(DENY_VERSION)

@@ -20,4 +20,5 @@ mod store {
 
 mod queue {
     psp_testkit::queue_contract!(super::postgres);
+    psp_testkit::table_queue_contract!(super::postgres);
 }

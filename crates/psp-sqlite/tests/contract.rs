@@ -22,4 +22,5 @@ mod store {
 
 mod queue {
     psp_testkit::queue_contract!(super::ports);
+    psp_testkit::table_queue_contract!(super::ports);
 }

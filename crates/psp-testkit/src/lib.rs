@@ -18,6 +18,7 @@ pub mod servers;
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use psp_domain::ports::UuidV7Generator;
 use psp_domain::ports::{
@@ -45,6 +46,9 @@ pub struct Ports {
     pub dead_letters: Arc<dyn DeadLetters>,
     /// The clock of all of them.
     pub clock: Arc<clock::FixedClock>,
+    /// Where the queue is a broker with a clock of its own: how long a message may take to come once it is visible. A table
+    /// moves with the test's clock.
+    pub broker_latency: Option<Duration>,
     /// Whatever must live as long as the ports, such as a directory.
     pub guard: Box<dyn Any + Send + Sync>,
 }
@@ -73,6 +77,7 @@ impl Ports {
             queue: adapter.clone(),
             dead_letters: adapter,
             clock,
+            broker_latency: None,
             guard: Box::new(guard),
         }
     }

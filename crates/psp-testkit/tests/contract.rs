@@ -6,6 +6,7 @@ mod store {
 
 mod queue {
     psp_testkit::queue_contract!(psp_testkit::fakes::ports);
+    psp_testkit::table_queue_contract!(psp_testkit::fakes::ports);
 }
 
 mod events {

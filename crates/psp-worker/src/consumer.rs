@@ -64,7 +64,7 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// How long a claim that is under way when the stop comes may take to arrive.
-const LAST_CLAIM: Duration = Duration::from_millis(200);
+pub(crate) const LAST_CLAIM: Duration = Duration::from_millis(200);
 /// The most acknowledgements of one write.
 const MAX_ACKS: usize = 512;
 

@@ -1,16 +1,18 @@
-//! Queue consumers: authorization of transactions and settlement of chunks.
+//! Queue consumers: authorization of transactions and settlement of chunks; and the [`relay`] from an outbox to a broker.
 //!
 //! [`consume`] takes messages in batches as large as there is room for, prepares each batch at once (one read for all of
 //! its transactions), and runs every message on its own: a slow or poisonous one holds no other back. Acknowledgements are
 //! gathered while the previous ones are written. A handler that runs long keeps its message by extending the lease.
 
 mod consumer;
+mod relay;
 mod retry;
 mod settlement;
 mod timeout_gateway;
 mod transactions;
 
 pub use consumer::{ConsumerOptions, Disposition, Handler, Job, consume};
+pub use relay::{RelayOptions, relay};
 pub use retry::RetryPolicy;
 pub use settlement::settlement_handler;
 pub use timeout_gateway::TimeoutGateway;

@@ -1,5 +1,7 @@
-//! Runs a command beside one Postgres and one SQS: `with-servers cargo nextest run`. Both end with it.
+//! Runs a command beside one Postgres and one SQS: `with-servers cargo nextest run`. Both end with it. With
+//! `--schema DIRECTORY` first, there is also a database with those migrations, for the macros that check queries.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use psp_testkit::servers::{DATABASE_URL, PostgresServer, SQS_ENDPOINT, SqsServer};
@@ -7,13 +9,22 @@ use psp_testkit::servers::{DATABASE_URL, PostgresServer, SQS_ENDPOINT, SqsServer
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
-    let Some(program) = args.next() else {
-        eprintln!("usage: with-servers COMMAND [ARGUMENT…]");
+    let (mut first, mut schema) = (args.next(), None);
+    if first.as_deref() == Some("--schema".as_ref()) {
+        (schema, first) = (args.next().map(PathBuf::from), args.next());
+    }
+    let Some(program) = first else {
+        eprintln!("usage: with-servers [--schema DIRECTORY] COMMAND [ARGUMENT…]");
         return ExitCode::from(2);
     };
     let (postgres, sqs) = (PostgresServer::find().await, SqsServer::find().await);
     let mut command = std::process::Command::new(&program);
     command.args(args).env(DATABASE_URL, &postgres.url).env(SQS_ENDPOINT, &sqs.endpoint);
+    let database = match schema {
+        Some(schema) => Some(postgres.migrated(&schema).await),
+        None => None,
+    };
+    command.envs(database.iter().map(|database| ("PSP_POSTGRES_CHECK_URL", &database.url)));
     match command.status() {
         Ok(status) => ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)),
         Err(error) => {

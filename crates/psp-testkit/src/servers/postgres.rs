@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use psp_domain::ports::{IdGenerator, UuidV7Generator};
+use sqlx::migrate::Migrator;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use testcontainers::core::{IntoContainerPort, WaitFor};
@@ -136,6 +137,15 @@ impl PostgresServer {
             assert!(begun.elapsed() < PATIENCE, "Postgres does not answer: {error}\n{}", log());
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// A fresh database with the migrations of that directory.
+    pub async fn migrated(&self, migrations: &Path) -> Database {
+        let database = self.database().await;
+        let mut connection = PgConnection::connect(&database.url).await.unwrap();
+        Migrator::new(migrations).await.unwrap().run(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        database
     }
 
     /// A fresh database.

@@ -3,28 +3,33 @@ use std::time::Duration;
 use psp_domain::QueueName;
 use psp_domain::ports::Clock;
 
-use super::{QUEUE, pass_visibility_timeout, receive, receive_one, send};
+use super::{QUEUE, receive, receive_after_leases, receive_one, receive_one_after_leases, send};
 use crate::Ports;
 
-pub async fn a_message_received_too_often_is_a_dead_letter_with_its_reason(ports: Ports) {
-    let (explained, silent) = (send(&ports, "\"explained\"").await, send(&ports, "\"silent\"").await);
+pub async fn a_message_received_too_often_is_a_dead_letter(ports: Ports) {
+    let sent = send(&ports, "{}").await;
+    assert_eq!(receive_one(&ports).await.receive_count, 1);
+    for count in 2..=QueueName::MAX_RECEIVES {
+        assert_eq!(receive_one_after_leases(&ports).await.receive_count, count);
+    }
+    assert!(receive_after_leases(&ports).await.is_empty());
+    let dead = ports.dead_letters.list(Some(QUEUE), None, 10).await.unwrap();
+    assert_eq!(dead.iter().map(|d| &d.message).collect::<Vec<_>>(), [&sent]);
+    assert!(!dead[0].reason.is_empty());
+    assert_eq!(dead[0].receive_count, QueueName::MAX_RECEIVES);
+}
+
+pub async fn a_message_retried_too_often_is_a_dead_letter_with_its_reason(ports: Ports) {
+    let sent = send(&ports, "{}").await;
     for count in 1..=QueueName::MAX_RECEIVES {
-        let received = receive(&ports).await;
-        assert_eq!(received.len(), 2);
-        for delivery in received {
-            assert_eq!(delivery.receive_count, count);
-            if delivery.message.id == explained.id {
-                ports.queue.retry(&delivery, Duration::ZERO, "no luck").await.unwrap();
-            }
-        }
-        pass_visibility_timeout(&ports);
+        let delivery = receive_one(&ports).await;
+        assert_eq!(delivery.receive_count, count);
+        ports.queue.retry(&delivery, Duration::ZERO, "no luck").await.unwrap();
     }
     assert!(receive(&ports).await.is_empty());
     let dead = ports.dead_letters.list(Some(QUEUE), None, 10).await.unwrap();
-    assert_eq!(dead.iter().map(|d| &d.message).collect::<Vec<_>>(), [&explained, &silent]);
-    assert_eq!(dead[0].reason, "no luck");
-    assert!(!dead[1].reason.is_empty());
-    assert!(dead.iter().all(|d| d.receive_count == QueueName::MAX_RECEIVES));
+    assert_eq!(dead.iter().map(|d| &d.message).collect::<Vec<_>>(), [&sent]);
+    assert_eq!((dead[0].reason.as_str(), dead[0].receive_count), ("no luck", QueueName::MAX_RECEIVES));
 }
 
 pub async fn a_dead_letter_can_be_listed_replayed_and_discarded(ports: Ports) {
@@ -46,8 +51,7 @@ pub async fn a_dead_letter_can_be_listed_replayed_and_discarded(ports: Ports) {
     assert!(ports.dead_letters.discard(sent.id).await.unwrap());
     assert!(!ports.dead_letters.discard(sent.id).await.unwrap());
     assert_eq!(ports.dead_letters.find(sent.id).await.unwrap(), None);
-    pass_visibility_timeout(&ports);
-    assert!(receive(&ports).await.is_empty());
+    assert!(receive_after_leases(&ports).await.is_empty());
 }
 
 pub async fn dead_letters_are_listed_oldest_first_a_page_at_a_time(ports: Ports) {
@@ -85,6 +89,8 @@ pub async fn depths_count_what_is_pending_and_what_is_dead(ports: Ports) {
     assert_eq!(depths.len(), QueueName::ALL.len());
     for depth in depths {
         let oldest = Some(started_at + Duration::from_secs(2));
+        // A broker does not tell the age of its messages.
+        let oldest = oldest.filter(|_| ports.broker_latency.is_none());
         let expected = if depth.queue == QUEUE { (2, 1, oldest) } else { (0, 0, None) };
         assert_eq!((depth.pending, depth.dead, depth.oldest), expected, "{}", depth.queue);
     }

@@ -131,14 +131,14 @@ pub async fn a_settlement_run_is_cut_into_chunks_with_a_message_each(ports: Port
 pub async fn a_settlement_run_has_a_bounded_number_of_chunks(ports: Ports) {
     let (now, most) = (ports.clock.now(), SettlementChunk::MAX_PER_RUN);
     approve_many(&ports, (most / 12 + 1) as usize, 1200, 12).await;
-    let run_id = SettlementRunId(uuid::Uuid::from_u128(1));
+    let run_id = SettlementRunId(uuid::Uuid::from_u128(1 << 64));
     let due_before = now + chrono::Days::new(12 * 30 + 1);
     assert_eq!(ports.settlement.plan_run(run_id, due_before, 1, now).await.unwrap(), most);
     let depths = ports.queue.depths().await.unwrap();
     let sent = depths.iter().find(|depth| depth.queue == QueueName::PayablesSettlement).unwrap().pending;
     assert_eq!(sent, u64::from(most));
     // What did not fit is left to the next run.
-    let next = SettlementRunId(uuid::Uuid::from_u128(2));
+    let next = SettlementRunId(uuid::Uuid::from_u128(2 << 64));
     assert_eq!(ports.settlement.plan_run(next, due_before, most, now).await.unwrap(), 2);
 }
 
