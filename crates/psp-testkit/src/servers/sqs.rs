@@ -66,17 +66,18 @@ impl SqsServer {
 
     /// A new moto.
     pub async fn native() -> Self {
-        let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-venv/bin");
-        let moto = program("moto_server", [venv]).expect("no moto_server and no Docker engine: run `make tools`");
+        let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let python = program("python3", [crate_dir.join("../../target/test-venv/bin")]).expect("python3");
+        let script = crate_dir.join("src/servers/moto_server.py");
         let dir = tempfile::Builder::new().prefix("psp-moto-").tempdir().unwrap().keep();
         let (port, log) = (free_port(), dir.join("log"));
         let text = port.to_string();
-        let command = [moto.as_os_str(), "-H".as_ref(), "127.0.0.1".as_ref(), "-p".as_ref(), text.as_ref()];
+        let command = [python.as_os_str(), script.as_os_str(), text.as_ref()];
         let server = Native::start("TERM", &dir, &log, &command, None);
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
             let log = || std::fs::read_to_string(&log).unwrap_or_default();
-            assert!(begun.elapsed() < PATIENCE, "moto does not answer\n{}", log());
+            assert!(begun.elapsed() < PATIENCE, "no moto; `make tools` installs it\n{}", log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Self { endpoint: format!("http://127.0.0.1:{port}"), _running: Running::Native(server) }

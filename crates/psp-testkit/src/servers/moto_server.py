@@ -1,0 +1,70 @@
+"""moto as a server for tests: HTTP/1.1, and one request at a time.
+
+moto's own server handles requests in threads that share lists without a lock, which now and then fails or loses a
+message. Here a lock is around every request, and a long poll is a series of short ones, so that it does not hold the lock.
+And moto counts every message of a queue for every message that it takes or gives, by a slow clock; see make_faster.
+"""
+
+import json
+import io
+import sys
+import threading
+import time
+
+from moto.sqs import models
+from moto.server import DomainDispatcherApplication, create_backend_app
+from waitress import serve
+
+LOCK = threading.Lock()
+PAUSE_SECONDS = 0.02
+
+
+ALL_ATTRIBUTES = models.Queue.BASE_ATTRIBUTES
+UNCOUNTED = [name for name in ALL_ATTRIBUTES if not name.startswith("ApproximateNumberOf")]
+
+
+def make_faster():
+    """Takes work away that grows with a queue, and that these tests do not need."""
+    models.unix_time = lambda moment=None: time.time()
+    models.unix_time_millis = lambda moment=None: time.time() * 1000
+    # Messages are kept for days, tests run for minutes.
+    models.SQSBackend.is_message_valid_based_on_retention_period = lambda *_: True
+
+
+def one_at_a_time(app):
+    def ask(environ, body):
+        answer = {}
+
+        def start_response(status, headers, exc_info=None):
+            answer.update(status=status, headers=headers)
+
+        environ = dict(environ, CONTENT_LENGTH=str(len(body)), **{"wsgi.input": io.BytesIO(body)})
+        with LOCK:
+            counted = environ.get("HTTP_X_AMZ_TARGET") == "AmazonSQS.GetQueueAttributes"
+            models.Queue.BASE_ATTRIBUTES = ALL_ATTRIBUTES if counted else UNCOUNTED
+            parts = app(environ, start_response)
+            answer["body"] = b"".join(parts)
+        return answer
+
+    def handle(environ, start_response):
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        wait = 0
+        if environ.get("HTTP_X_AMZ_TARGET") == "AmazonSQS.ReceiveMessage":
+            request = json.loads(body)
+            wait = request.pop("WaitTimeSeconds", 0)
+            body = json.dumps(dict(request, WaitTimeSeconds=0)).encode()
+        end = time.monotonic() + wait
+        answer = ask(environ, body)
+        while wait and b'"Messages"' not in answer["body"] and answer["status"].startswith("200") and time.monotonic() < end:
+            time.sleep(PAUSE_SECONDS)
+            answer = ask(environ, body)
+        start_response(answer["status"], answer["headers"])
+        return [answer["body"]]
+
+    return handle
+
+
+if __name__ == "__main__":
+    make_faster()
+    app = DomainDispatcherApplication(create_backend_app)
+    serve(one_at_a_time(app), host="127.0.0.1", port=int(sys.argv[1]), threads=64, clear_untrusted_proxy_headers=False)
