@@ -73,13 +73,16 @@ impl BatchingStore {
     /// When the thread cannot be started.
     pub fn new(inner: Arc<dyn Store>, options: BatchOptions) -> io::Result<Arc<Self>> {
         let (queue, waiting) = mpsc::channel(options.max_waiting.max(1));
-        let (stop, stopped) = mpsc::channel(1);
+        let (stop, mut stopped) = mpsc::channel(1);
         let (ended, writer) = oneshot::channel();
-        // Stores bring their own threads or wake from outside, so the writer needs neither timers nor a poller.
-        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("batch-writer".into()).spawn(move || {
-            runtime.block_on(write_batches(inner, waiting, stopped, options.max_batch.max(1)));
-            let _ = ended.send(());
+            runtime.block_on(async {
+                write_batches(inner, waiting, &mut stopped, options.max_batch.max(1)).await;
+                let _ = ended.send(());
+                // Connections that were opened here need this runtime until everything is closed.
+                while stopped.recv().await.is_some() {}
+            });
         })?;
         Ok(Arc::new(Self { queue, stop, writer: Mutex::new(Some(writer)) }))
     }
@@ -143,7 +146,7 @@ impl Store for BatchingStore {
 async fn write_batches(
     inner: Arc<dyn Store>,
     mut waiting: mpsc::Receiver<Waiting>,
-    mut stopped: mpsc::Receiver<()>,
+    stopped: &mut mpsc::Receiver<()>,
     max_batch: usize,
 ) {
     let sizes = metrics::histogram!("psp_batch_size");

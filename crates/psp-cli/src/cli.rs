@@ -45,6 +45,9 @@ pub(crate) enum Command {
     /// Look at dead letters, replay or discard them
     #[command(subcommand)]
     Dlq(Dlq),
+    /// The SQS queues of a local server
+    #[command(subcommand)]
+    Queues(Queues),
     /// Print the settings in effect as TOML, with secrets hidden
     Config,
     /// Print the OpenAPI document as JSON
@@ -63,6 +66,12 @@ impl Command {
     pub(crate) fn is_role(&self) -> bool {
         matches!(self, Self::Serve | Self::Api | Self::Worker | Self::Scheduler)
     }
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Queues {
+    /// Create them where they are missing
+    Create,
 }
 
 #[derive(Subcommand)]

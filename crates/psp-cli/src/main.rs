@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod rds;
 mod roles;
 mod schedule;
 mod settings;

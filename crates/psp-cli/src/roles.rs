@@ -11,7 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
 use psp_domain::QueueName;
-use psp_domain::ports::Queue;
+use psp_domain::ports::QueueDepth;
+use psp_worker::RelayOptions;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -51,17 +52,18 @@ pub(crate) async fn run(settings: Settings, roles: Roles) -> anyhow::Result<()> 
     if roles.api {
         start_api(&wiring, &stop, &mut parts, metrics.clone()).await?;
     } else if let Some(address) = wiring.settings.admin_listen {
-        let router = psp_rest::admin_router(wiring.health(), Some(metrics.clone()));
+        let health = if roles.worker { wiring.worker_health().await? } else { wiring.health() };
+        let router = psp_rest::admin_router(health, Some(metrics.clone()));
         listen(&wiring, &stop, &mut parts, "admin", address, router).await?;
     }
     if roles.worker {
-        start_worker(&wiring, &stop, &mut parts);
+        start_worker(&wiring, &stop, &mut parts).await?;
     }
     if roles.scheduler {
         start_scheduler(&wiring, &stop, &mut parts)?;
     }
-    let meter = tokio::spawn(measure(Arc::clone(&wiring)));
-    tracing::info!(?roles, database = %wiring.settings.database_file.display(), version = env!("CARGO_PKG_VERSION"), "started");
+    let meter = tokio::spawn(measure(Arc::clone(&wiring), roles));
+    tracing::info!(?roles, database = %wiring.settings.database, version = env!("CARGO_PKG_VERSION"), "started");
 
     let failure = tokio::select! {
         () = signals.first() => None,
@@ -147,42 +149,70 @@ fn hint(address: SocketAddr) -> String {
     )
 }
 
-fn start_worker(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mut Parts) {
-    let transactions = psp_worker::transactions_handler(Arc::new(wiring.authorize()), Arc::clone(&wiring.store) as _);
+async fn start_worker(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mut Parts) -> anyhow::Result<()> {
+    let (queue, relay) = (wiring.queue().await?, wiring.relay().await?);
+    let transactions = Arc::clone(&wiring.store.transactions);
+    let transactions = psp_worker::transactions_handler(Arc::new(wiring.authorize()), transactions);
     let settlement = psp_worker::settlement_handler(wiring.settle());
-    for (queue, handler) in [(QueueName::Transactions, transactions), (QueueName::PayablesSettlement, settlement)] {
-        let store = Arc::clone(&wiring.store) as Arc<dyn Queue>;
-        let consumer = psp_worker::consume(store, queue, handler, wiring.consumer_options(), stop.clone());
+    for (name, handler) in [(QueueName::Transactions, transactions), (QueueName::PayablesSettlement, settlement)] {
+        let options = wiring.consumer_options();
+        let consumer = psp_worker::consume(Arc::clone(&queue), name, handler, options, stop.clone());
         parts.spawn(async move {
             consumer.await;
-            (queue.as_str(), Ok(()))
+            (name.as_str(), Ok(()))
         });
+        if let Some((outbox, broker)) = &relay {
+            let options = RelayOptions { retry: wiring.retry_policy(), ..RelayOptions::default() };
+            let relay = psp_worker::relay(Arc::clone(outbox), Arc::clone(broker), name, options, stop.clone());
+            parts.spawn(async move {
+                relay.await;
+                ("relay", Ok(()))
+            });
+        }
     }
+    Ok(())
 }
 
 fn start_scheduler(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mut Parts) -> anyhow::Result<()> {
     let jobs = schedule::jobs(wiring, stop)?;
     let (clock, stop) = (Arc::clone(&wiring.sources.clock), stop.clone());
-    let grace = wiring.settings.shutdown_grace.mul_f32(0.8);
-    parts.spawn(async move { ("scheduler", psp_jobs::run_cron(jobs, clock, grace, stop).await.map_err(Into::into)) });
+    let (leadership, grace) = (wiring.store.leadership.clone(), wiring.settings.shutdown_grace.mul_f32(0.8));
+    parts.spawn(async move {
+        ("scheduler", psp_jobs::run_cron(jobs, clock, leadership, grace, stop).await.map_err(Into::into))
+    });
     Ok(())
 }
 
-/// Keeps the gauges of the queues.
-#[expect(clippy::cast_precision_loss, reason = "gauges are floats; counts of messages and seconds fit 52 bits")]
-async fn measure(wiring: Arc<Wiring>) {
+/// Keeps the gauges of the queues, and of the outbox before a broker: its age is the relay's lag.
+async fn measure(wiring: Arc<Wiring>, roles: Roles) {
     let mut ticks = tokio::time::interval(MEASURE);
     loop {
         ticks.tick().await;
-        let Ok(depths) = wiring.store.depths().await else { continue };
-        let now = wiring.sources.clock.now();
-        for depth in depths {
-            let queue = depth.queue.as_str();
-            let age = depth.oldest.map_or(0, |oldest| (now - oldest).num_seconds().max(0));
-            metrics::gauge!("psp_queue_depth", "queue" => queue).set(depth.pending as f64);
-            metrics::gauge!("psp_dead_letters", "queue" => queue).set(depth.dead as f64);
-            metrics::gauge!("psp_queue_oldest_seconds", "queue" => queue).set(age as f64);
+        let outbox = wiring.store.queue.depths().await.unwrap_or_default();
+        if wiring.settings.sqs.is_none() {
+            record(&wiring, &outbox, "psp_queue_depth", "psp_dead_letters", "psp_queue_oldest_seconds");
+            continue;
         }
+        record(&wiring, &outbox, "psp_outbox_depth", "psp_outbox_dead_letters", "psp_outbox_oldest_seconds");
+        // Only workers talk to the broker.
+        if roles.worker
+            && let Ok(queue) = wiring.queue().await
+        {
+            let depths = queue.depths().await.unwrap_or_default();
+            record(&wiring, &depths, "psp_queue_depth", "psp_dead_letters", "psp_queue_oldest_seconds");
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "gauges are floats; counts of messages and seconds fit 52 bits")]
+fn record(wiring: &Wiring, depths: &[QueueDepth], pending: &'static str, dead: &'static str, age: &'static str) {
+    let now = wiring.sources.clock.now();
+    for depth in depths {
+        let queue = depth.queue.as_str();
+        metrics::gauge!(pending, "queue" => queue).set(depth.pending as f64);
+        metrics::gauge!(dead, "queue" => queue).set(depth.dead as f64);
+        let seconds = depth.oldest.map_or(0, |oldest| (now - oldest).num_seconds().max(0));
+        metrics::gauge!(age, "queue" => queue).set(seconds as f64);
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) fn jobs(wiring: &Arc<Wiring>, stop: &CancellationToken) -> Result<Vec
         move || settle(wiring.settle(), wiring.settings.settlement_chunk_size, stop.clone())
     };
     let purge = {
-        let (store, clock) = (Arc::clone(&wiring.store), Arc::clone(&wiring.sources.clock));
+        let (store, clock) = (Arc::clone(&wiring.store.keys), Arc::clone(&wiring.sources.clock));
         move || {
             let (store, clock) = (Arc::clone(&store), Arc::clone(&clock));
             async move {

@@ -4,49 +4,175 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use psp_batch::{BatchOptions, BatchingStore};
-use psp_domain::ports::{Gateway, Health};
+use psp_domain::ports::{
+    BalanceReader, DeadLetters, Gateway, Health, IdempotencyStore, Leadership, Outbox, PayableReader, Queue,
+    SettlementStore, Store, TransactionReader,
+};
 use psp_domain::usecases::{AuthorizeTransaction, CreateTransaction, SettlePayables, Sources};
 use psp_gateways::SandboxGateway;
+use psp_postgres::{PgLeadership, PgOptions, PgStore};
 use psp_rest::{RestOptions, RestPorts};
 use psp_sqlite::SqliteStore;
+use psp_sqs::SqsQueue;
 use psp_vault::AesGcmVault;
 use psp_worker::{ConsumerOptions, RetryPolicy, TimeoutGateway};
+use tokio::sync::OnceCell;
 
-use crate::settings::Settings;
+use crate::rds::RdsTokens;
+use crate::settings::{Database, Settings};
 
 /// The parts that roles and jobs are made of.
 pub(crate) struct Wiring {
     pub(crate) settings: Settings,
-    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) store: StorePorts,
     pub(crate) batching: Arc<BatchingStore>,
     pub(crate) vault: Arc<AesGcmVault>,
     pub(crate) sources: Sources,
+    opened: Opened,
+    /// SQS, once it was asked for: what only writes to the outbox works without it.
+    sqs: OnceCell<Arc<SqsQueue>>,
+}
+
+/// The ports of the database.
+pub(crate) struct StorePorts {
+    store: Arc<dyn Store>,
+    pub(crate) transactions: Arc<dyn TransactionReader>,
+    payables: Arc<dyn PayableReader>,
+    balances: Arc<dyn BalanceReader>,
+    pub(crate) keys: Arc<dyn IdempotencyStore>,
+    settlement: Arc<dyn SettlementStore>,
+    health: Arc<dyn Health>,
+    /// The outbox as a queue.
+    pub(crate) queue: Arc<dyn Queue>,
+    dead_letters: Arc<dyn DeadLetters>,
+    /// Who leads among schedulers; everybody where there is none.
+    pub(crate) leadership: Option<Arc<dyn Leadership>>,
+}
+
+impl StorePorts {
+    fn of<A>(adapter: &Arc<A>, leadership: Option<Arc<dyn Leadership>>) -> Self
+    where
+        A: Store + TransactionReader + PayableReader + BalanceReader + IdempotencyStore + SettlementStore,
+        A: Health + Queue + DeadLetters + 'static,
+    {
+        Self {
+            store: adapter.clone(),
+            transactions: adapter.clone(),
+            payables: adapter.clone(),
+            balances: adapter.clone(),
+            keys: adapter.clone(),
+            settlement: adapter.clone(),
+            health: adapter.clone(),
+            queue: adapter.clone(),
+            dead_letters: adapter.clone(),
+            leadership,
+        }
+    }
+}
+
+/// The open database.
+enum Opened {
+    Sqlite(Arc<SqliteStore>),
+    Postgres(Arc<PgStore>),
 }
 
 impl Wiring {
     /// Opens the database and the vault.
     pub(crate) async fn open(settings: Settings) -> anyhow::Result<Self> {
         let sources = Sources::default();
-        let store = SqliteStore::open(settings.sqlite.clone(), Arc::clone(&sources.clock)).await;
-        let store = store.with_context(|| format!("database {}", settings.database_file.display()))?;
+        let clock = Arc::clone(&sources.clock);
+        let failed = || format!("database {}", settings.database);
+        let (opened, store) = match &settings.database {
+            Database::Sqlite(options, _) => {
+                let store = SqliteStore::open(options.clone(), clock).await.with_context(failed)?;
+                let ports = StorePorts::of(&store, None);
+                (Opened::Sqlite(store), ports)
+            }
+            Database::Postgres(options) => {
+                let options = with_login(options, &settings).await?;
+                let leadership = Arc::new(PgLeadership::new(options.clone()));
+                let store = PgStore::open(options, clock).await.with_context(failed)?;
+                let ports = StorePorts::of(&store, Some(leadership));
+                (Opened::Postgres(store), ports)
+            }
+        };
         let vault = Arc::new(AesGcmVault::new(settings.vault_keys()?)?);
         let options = BatchOptions { max_batch: settings.max_batch, max_waiting: settings.max_waiting_writes };
-        let batching = BatchingStore::new(Arc::clone(&store) as _, options).context("the batch writer")?;
-        Ok(Self { settings, store, batching, vault, sources })
+        let batching = BatchingStore::new(Arc::clone(&store.store), options).context("the batch writer")?;
+        Ok(Self { settings, store, batching, vault, sources, opened, sqs: OnceCell::new() })
+    }
+
+    /// Creates or updates the schema; returns the migrations that were applied.
+    pub(crate) async fn migrate(settings: &Settings) -> anyhow::Result<Vec<String>> {
+        let failed = || format!("database {}", settings.database);
+        match &settings.database {
+            Database::Sqlite(options, _) => SqliteStore::migrate(&options.url).await.with_context(failed),
+            Database::Postgres(options) => {
+                PgStore::migrate(&with_login(options, settings).await?).await.with_context(failed)
+            }
+        }
     }
 
     /// Writes what waits, then closes the database.
     pub(crate) async fn close(&self) {
         self.batching.close().await;
-        self.store.close().await;
+        if let Some(leadership) = &self.store.leadership {
+            leadership.resign().await;
+        }
+        match &self.opened {
+            Opened::Sqlite(store) => store.close().await,
+            Opened::Postgres(store) => store.close().await,
+        }
     }
 
+    /// The queue that consumers receive from.
+    pub(crate) async fn queue(&self) -> anyhow::Result<Arc<dyn Queue>> {
+        Ok(match self.sqs().await? {
+            Some(sqs) => sqs,
+            None => Arc::clone(&self.store.queue),
+        })
+    }
+
+    pub(crate) async fn dead_letters(&self) -> anyhow::Result<Arc<dyn DeadLetters>> {
+        Ok(match self.sqs().await? {
+            Some(sqs) => sqs,
+            None => Arc::clone(&self.store.dead_letters),
+        })
+    }
+
+    /// The outbox and the broker to which a relay moves it; `None` where the outbox is the queue.
+    pub(crate) async fn relay(&self) -> anyhow::Result<Option<(Arc<dyn Outbox>, Arc<dyn Queue>)>> {
+        match (self.sqs().await?, &self.opened) {
+            (Some(sqs), Opened::Postgres(store)) => Ok(Some((Arc::clone(store) as _, sqs))),
+            _ => Ok(None),
+        }
+    }
+
+    async fn sqs(&self) -> anyhow::Result<Option<Arc<SqsQueue>>> {
+        let Some(options) = &self.settings.sqs else { return Ok(None) };
+        let open = || async {
+            let config = psp_sqs::config().load().await;
+            SqsQueue::open(&config, options.clone(), Arc::clone(&self.sources.clock)).await
+        };
+        Ok(Some(Arc::clone(self.sqs.get_or_try_init(open).await?)))
+    }
+
+    /// What requests depend on.
     pub(crate) fn health(&self) -> Vec<(&'static str, Arc<dyn Health>)> {
-        vec![("store", Arc::clone(&self.store) as _)]
+        vec![("store", Arc::clone(&self.store.health))]
+    }
+
+    /// What workers depend on.
+    pub(crate) async fn worker_health(&self) -> anyhow::Result<Vec<(&'static str, Arc<dyn Health>)>> {
+        let mut health = self.health();
+        if let Some(sqs) = self.sqs().await? {
+            health.push(("queue", sqs));
+        }
+        Ok(health)
     }
 
     pub(crate) fn settle(&self) -> SettlePayables {
-        SettlePayables::new(Arc::clone(&self.store) as _, self.sources.clone())
+        SettlePayables::new(Arc::clone(&self.store.settlement), self.sources.clone())
     }
 
     pub(crate) fn authorize(&self) -> AuthorizeTransaction {
@@ -57,10 +183,14 @@ impl Wiring {
         AuthorizeTransaction::new(store, vault, gateway, self.settings.fees.clone(), self.sources.clone())
     }
 
+    pub(crate) fn retry_policy(&self) -> RetryPolicy {
+        RetryPolicy { base: self.settings.retry_base, max: self.settings.retry_max }
+    }
+
     pub(crate) fn consumer_options(&self) -> ConsumerOptions {
         ConsumerOptions {
             concurrency: self.settings.worker_concurrency,
-            retry: RetryPolicy { base: self.settings.retry_base, max: self.settings.retry_max },
+            retry: self.retry_policy(),
             grace: self.settings.shutdown_grace.mul_f32(0.8),
             ..ConsumerOptions::default()
         }
@@ -69,15 +199,15 @@ impl Wiring {
     pub(crate) fn rest(&self) -> (RestPorts, RestOptions) {
         let create = CreateTransaction::new(
             Arc::clone(&self.batching) as _,
-            Arc::clone(&self.store) as _,
+            Arc::clone(&self.store.keys),
             Arc::clone(&self.vault) as _,
             self.sources.clone(),
         );
         let ports = RestPorts {
             create: Arc::new(create),
-            transactions: Arc::clone(&self.store) as _,
-            payables: Arc::clone(&self.store) as _,
-            balances: Arc::clone(&self.store) as _,
+            transactions: Arc::clone(&self.store.transactions),
+            payables: Arc::clone(&self.store.payables),
+            balances: Arc::clone(&self.store.balances),
             fingerprints: Arc::clone(&self.vault) as _,
             health: self.health(),
         };
@@ -91,4 +221,13 @@ impl Wiring {
         };
         (ports, options)
     }
+}
+
+/// The options of Postgres with the tokens of the AWS identity, where it logs in with them.
+async fn with_login(options: &PgOptions, settings: &Settings) -> anyhow::Result<PgOptions> {
+    let mut options = options.clone();
+    if settings.rds_iam {
+        options.password_source = Some(Arc::new(RdsTokens::new(&options, Sources::default().clock).await?));
+    }
+    Ok(options)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use croner::parser::{CronParser, Seconds};
-use psp_domain::ports::Clock;
+use psp_domain::ports::{Clock, Leadership};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -56,13 +56,15 @@ impl CronJob {
     }
 }
 
-/// Runs the jobs on their schedules until stopped; then waits for those at work, at most `grace`.
+/// Runs the jobs on their schedules until stopped; then waits for those at work, at most `grace`. Where several processes
+/// do, only the one that leads at a tick runs its job.
 ///
 /// # Errors
 /// When the scheduler cannot be started.
 pub async fn run_cron(
     jobs: Vec<CronJob>,
     clock: Arc<dyn Clock>,
+    leadership: Option<Arc<dyn Leadership>>,
     grace: Duration,
     stop: CancellationToken,
 ) -> Result<(), JobSchedulerError> {
@@ -82,7 +84,7 @@ pub async fn run_cron(
             })
         })?;
         scheduler.add(schedule).await?;
-        workers.spawn(run_on_ticks(job, ticks, Arc::clone(&clock), stop.clone()));
+        workers.spawn(run_on_ticks(job, ticks, Arc::clone(&clock), leadership.clone(), stop.clone()));
     }
     scheduler.start().await?;
     stop.cancelled().await;
@@ -95,12 +97,23 @@ pub async fn run_cron(
 }
 
 /// Runs a job at each tick, one run after the other. A panic fails that run only.
-async fn run_on_ticks(job: CronJob, mut ticks: mpsc::Receiver<()>, clock: Arc<dyn Clock>, stop: CancellationToken) {
+async fn run_on_ticks(
+    job: CronJob,
+    mut ticks: mpsc::Receiver<()>,
+    clock: Arc<dyn Clock>,
+    leadership: Option<Arc<dyn Leadership>>,
+    stop: CancellationToken,
+) {
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
             tick = ticks.recv() => if tick.is_none() { return },
+        }
+        if let Some(leadership) = &leadership
+            && !leads(&**leadership, job.name).await
+        {
+            continue;
         }
         let begun = Instant::now();
         let run = tokio::spawn((job.run)()).await;
@@ -120,4 +133,18 @@ async fn run_on_ticks(job: CronJob, mut ticks: mpsc::Receiver<()>, clock: Arc<dy
             metrics::gauge!("psp_job_last_success_timestamp_seconds", "job" => job.name).set(now);
         }
     }
+}
+
+/// Whether this process leads. Whoever cannot tell does not.
+async fn leads(leadership: &dyn Leadership, job: &'static str) -> bool {
+    let leads = leadership.lead().await.unwrap_or_else(|error| {
+        tracing::error!(job, error = &error as &dyn std::error::Error, "skipped: nobody can tell who leads");
+        false
+    });
+    metrics::gauge!("psp_scheduler_leads").set(f64::from(u8::from(leads)));
+    if !leads {
+        tracing::debug!(job, "skipped: another process leads");
+        metrics::counter!("psp_job_runs_total", "job" => job, "outcome" => "not_leading").increment(1);
+    }
+    leads
 }

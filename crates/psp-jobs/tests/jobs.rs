@@ -115,7 +115,7 @@ async fn runs_never_overlap_failures_end_nothing_and_stopping_waits() {
     };
     let stop = CancellationToken::new();
     let jobs = vec![CronJob::new("test", "* * * * * *", job).unwrap()];
-    let cron = tokio::spawn(run_cron(jobs, Arc::new(SystemClock), PATIENCE, stop.clone()));
+    let cron = tokio::spawn(run_cron(jobs, Arc::new(SystemClock), None, PATIENCE, stop.clone()));
     let begun = Instant::now();
     while runs.load(Ordering::SeqCst) < 3 || running.load(Ordering::SeqCst) == 0 {
         assert!(begun.elapsed() < PATIENCE, "only {} runs", runs.load(Ordering::SeqCst));

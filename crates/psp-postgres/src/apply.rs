@@ -102,6 +102,7 @@ async fn write_apart(
 
 /// Writes one round: one statement, whatever its size. Returns the places of the change sets of which nothing was written,
 /// because their idempotency key is taken or their version is stale.
+#[expect(clippy::too_many_lines, clippy::many_single_char_names, reason = "one statement with its columns")]
 async fn write(
     connection: &mut PgConnection,
     round: &[&ChangeSet],

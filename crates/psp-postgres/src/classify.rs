@@ -34,12 +34,11 @@ pub(crate) fn classify(error: &sqlx::Error) -> Failure {
 
 fn of_code(error: &dyn DatabaseError) -> Failure {
     match error.code().as_deref().unwrap_or_default() {
-        // serialization_failure, deadlock_detected, lock_not_available
-        "40001" | "40P01" | "55P03" => Failure::Passing,
+        // serialization_failure, deadlock_detected, lock_not_available; and cannot_connect_now, too_many_connections, which
+        // refuse before anything was sent.
+        "40001" | "40P01" | "55P03" | "57P03" | "53300" => Failure::Passing,
         // unique_violation
         "23505" => Failure::Conflict,
-        // cannot_connect_now, too_many_connections: refused before anything was sent.
-        "57P03" | "53300" => Failure::Passing,
         // admin_shutdown, crash_shutdown, connection exceptions: may come after the commit, instead of its answer.
         code if code.starts_with("57P") || code.starts_with("08") => Failure::Unknown,
         _ => Failure::Final,

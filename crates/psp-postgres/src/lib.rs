@@ -40,4 +40,4 @@ mod wake;
 
 pub use connection::{OpenError, PgStore};
 pub use leader::PgLeadership;
-pub use options::{InvalidAddress, PasswordSource, PgOptions};
+pub use options::{InvalidAddress, Login, PasswordSource, PgOptions};

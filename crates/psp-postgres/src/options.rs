@@ -51,6 +51,17 @@ impl std::fmt::Debug for PgOptions {
 #[error("must be postgres:// with user, host and database")]
 pub struct InvalidAddress;
 
+/// Who logs in where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The server's name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The database's user.
+    pub user: String,
+}
+
 impl PgOptions {
     /// How often a [`PasswordSource`] is asked: RDS IAM tokens live for 15 minutes.
     pub const PASSWORD_REFRESH: Duration = Duration::from_mins(5);
@@ -75,6 +86,13 @@ impl PgOptions {
     pub fn address(&self) -> Option<String> {
         let options = self.parse().ok()?;
         Some(format!("postgres://{}:{}/{}", options.get_host(), options.get_port(), options.get_database()?))
+    }
+
+    /// Who logs in where. `None` when the address names no database.
+    pub fn login(&self) -> Option<Login> {
+        let options = self.parse().ok()?;
+        let (host, user) = (options.get_host().to_owned(), options.get_username().to_owned());
+        Some(Login { host, port: options.get_port(), user })
     }
 
     /// # Errors

@@ -17,7 +17,9 @@ impl Outbox for PgStore {
     async fn mark_sent(&self, deliveries: &[Delivery]) -> Result<(), QueueError> {
         self.finish(deliveries).await.map_err(broken)?;
         // The next events of the same aggregates can be claimed now.
-        deliveries.iter().for_each(|delivery| self.wake.receiver(delivery.message.queue).notify_one());
+        for delivery in deliveries {
+            self.wake.receiver(delivery.message.queue).notify_one();
+        }
         Ok(())
     }
 

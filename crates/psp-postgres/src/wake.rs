@@ -79,7 +79,9 @@ impl Wake {
         let mut listener = PgListener::connect_with(pool).await?;
         listener.listen(CHANNEL).await?;
         // What was notified before this connection listened.
-        QueueName::ALL.into_iter().for_each(|queue| self.wake_here(queue));
+        for queue in QueueName::ALL {
+            self.wake_here(queue);
+        }
         while let Some(notification) = listener.try_recv().await? {
             if let Some(queue) = QueueName::from_name(notification.payload()) {
                 self.wake_here(queue);

@@ -53,8 +53,7 @@ impl Entry {
 /// W3C Trace Context: the trace of a message is its aggregate, so that everything about one transaction is one trace, and
 /// the parent is the message.
 fn traceparent(message: &Message) -> String {
-    let [.., a, b, c, d, e, f, g, h] = *message.id.0.as_bytes();
-    let parent = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    let (_, parent) = message.id.0.as_u64_pair();
     format!("00-{}-{parent:016x}-01", message.aggregate_id.simple())
 }
 

@@ -13,7 +13,8 @@ const PAGE: u32 = 500;
 
 /// Runs a command on dead letters.
 pub(crate) async fn run(wiring: Wiring, dlq: Dlq) -> anyhow::Result<()> {
-    let letters: &dyn DeadLetters = &*wiring.store;
+    let letters = wiring.dead_letters().await?;
+    let letters = &*letters;
     let outcome = match dlq {
         Dlq::List { queue, limit, json } => list(letters, queue, limit, json).await,
         Dlq::Show { id } => show(letters, id).await,

@@ -1,11 +1,10 @@
-use std::sync::Arc;
-
 use anyhow::Context;
 use chrono::NaiveDate;
 use indicatif::{ProgressBar, ProgressStyle};
 use psp_domain::QueueName;
-use psp_domain::ports::Queue;
 use psp_jobs::Summary;
+use psp_worker::RelayOptions;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::answer;
@@ -30,10 +29,13 @@ async fn settle(wiring: &Wiring, date: Option<NaiveDate>, chunk_size: u32, json:
     let settle = wiring.settle();
     let stop = CancellationToken::new();
     let handler = psp_worker::settlement_handler(settle.clone());
-    let queue = Arc::clone(&wiring.store) as Arc<dyn Queue>;
-    let options = wiring.consumer_options();
-    let consumer =
-        tokio::spawn(psp_worker::consume(queue, QueueName::PayablesSettlement, handler, options, stop.clone()));
+    let (queue, relay) = (wiring.queue().await?, wiring.relay().await?);
+    let (name, mut parts) = (QueueName::PayablesSettlement, JoinSet::new());
+    parts.spawn(psp_worker::consume(queue, name, handler, wiring.consumer_options(), stop.clone()));
+    if let Some((outbox, broker)) = relay {
+        let options = RelayOptions { retry: wiring.retry_policy(), ..RelayOptions::default() };
+        parts.spawn(psp_worker::relay(outbox, broker, name, options, stop.clone()));
+    }
     // Drawn on a terminal only.
     let bar = ProgressBar::new(0)
         .with_style(ProgressStyle::with_template("{elapsed_precise} {wide_bar} {pos}/{len} chunks, {msg} payables")?);
@@ -45,7 +47,9 @@ async fn settle(wiring: &Wiring, date: Option<NaiveDate>, chunk_size: u32, json:
     .await;
     bar.finish_and_clear();
     stop.cancel();
-    consumer.await.context("the consumer")?;
+    while let Some(ended) = parts.join_next().await {
+        ended.context("the consumer")?;
+    }
     print(&summary?, json)
 }
 
@@ -70,6 +74,6 @@ fn print(summary: &Summary, json: bool) -> anyhow::Result<()> {
 }
 
 async fn purge(wiring: &Wiring) -> anyhow::Result<()> {
-    let keys = psp_jobs::purge_idempotency_keys(&*wiring.store, &*wiring.sources.clock).await?;
+    let keys = psp_jobs::purge_idempotency_keys(&*wiring.store.keys, &*wiring.sources.clock).await?;
     answer(format_args!("{keys} expired idempotency keys deleted"))
 }

@@ -5,14 +5,14 @@ mod dlq;
 pub(crate) mod documents;
 mod healthcheck;
 mod job;
+mod queues;
 
 use std::fmt::Display;
 use std::io::{self, Write};
 
 use anyhow::Context;
-use psp_sqlite::SqliteStore;
 
-use crate::cli::Command;
+use crate::cli::{Command, Queues};
 use crate::roles::{self, Roles};
 use crate::settings::Settings;
 use crate::wiring::Wiring;
@@ -27,6 +27,7 @@ pub(crate) async fn run(command: Command, settings: Settings) -> anyhow::Result<
         Command::Worker => roles::run(settings, Roles::WORKER).await,
         Command::Scheduler => roles::run(settings, Roles::SCHEDULER).await,
         Command::Serve => roles::run(settings, Roles::ALL).await,
+        Command::Queues(Queues::Create) => queues::create(&settings).await,
         Command::Config => config::print(&settings),
         Command::Healthcheck => healthcheck::run(&settings),
         Command::Openapi => documents::openapi(),
@@ -43,9 +44,7 @@ fn answer(text: impl Display) -> anyhow::Result<()> {
 }
 
 async fn migrate(settings: &Settings) -> anyhow::Result<()> {
-    let applied = SqliteStore::migrate(&settings.sqlite.url)
-        .await
-        .with_context(|| format!("database {}", settings.database_file.display()))?;
+    let applied = Wiring::migrate(settings).await?;
     if applied.is_empty() {
         return answer("the database is up to date");
     }

@@ -76,14 +76,20 @@ macro_rules! settings {
 }
 
 settings! {
-    database_url, "DATABASE_URL", "sqlite://psp.db", false, "The database: `sqlite://` and a path; created when missing";
-    queue, "PSP_QUEUE", "database", false, "The queue: `database` (the outbox table is the queue)";
+    database_url, "DATABASE_URL", "sqlite://psp.db", false, "The database: `sqlite://` and a path, created when missing; or `postgres://user@host/name`, with `sslmode` and `sslrootcert` as libpq has them";
+    database_password, "PSP_DATABASE_PASSWORD", "", true, "Secret. The password for Postgres, where it does not stand in the address";
+    database_auth, "PSP_DATABASE_AUTH", "password", false, "How to log in to Postgres: `password`, or `rds_iam` for tokens of the AWS identity";
+    database_connections, "PSP_DATABASE_CONNECTIONS", "12", false, "Connections of this process to Postgres, 4 to 200; two more for listening and leading";
+    database_statement_timeout_ms, "PSP_DATABASE_STATEMENT_TIMEOUT_MS", "15000", false, "How long a statement on Postgres may take, 100 ms to 10 min";
+    database_lock_timeout_ms, "PSP_DATABASE_LOCK_TIMEOUT_MS", "5000", false, "How long a statement on Postgres may wait for a lock, 10 ms to 10 min";
+    queue, "PSP_QUEUE", "database", false, "The queue: `database` (the outbox table is the queue) or `sqs` (a relay moves the outbox of Postgres to it)";
+    sqs_prefix, "PSP_SQS_PREFIX", "psp-", false, "What the names of the SQS queues start with; region, credentials and endpoint come from the `AWS_*` variables";
     listen, "PSP_LISTEN", "127.0.0.1:3000", false, "The address of the API; port 0 takes a free one";
     admin_listen, "PSP_ADMIN_LISTEN", "", false, "An address for health and metrics of `psp worker` and `psp scheduler`; none where absent";
     auth, "PSP_AUTH", "header", false, "Who a customer is: `header` trusts `x-customer-id`, for use behind an authenticating gateway";
     default_currency, "PSP_DEFAULT_CURRENCY", "BRL", false, "ISO 4217: the currency of requests that name none";
     refuse_expired_cards, "PSP_REFUSE_EXPIRED_CARDS", "false", false, "`true` answers 422 to an expiry in the past; otherwise the issuer judges";
-    card_keys, "PSP_CARD_KEYS", "", true, "Secret. 32-byte keys in base64, separated by commas: the first seals cards, all open; where absent, a key file made beside the database";
+    card_keys, "PSP_CARD_KEYS", "", true, "Secret. 32-byte keys in base64, separated by commas: the first seals cards, all open; where absent, a key file made beside the SQLite database";
     settlement_cron, "PSP_SETTLEMENT_CRON", "5 0 * * *", false, "When due payables are settled: cron, 5 or 6 fields, UTC";
     purge_cron, "PSP_PURGE_CRON", "35 * * * *", false, "When expired idempotency keys are deleted: cron, 5 or 6 fields, UTC";
     settlement_chunk_size, "PSP_SETTLEMENT_CHUNK_SIZE", "1000", false, "Payables of one settlement transaction, 1 to 10000";

@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use psp_domain::{Currency, FeeRule, FeeRules, PaymentMethod};
+use psp_postgres::PgOptions;
 use psp_sqlite::SqliteOptions;
+use psp_sqs::SqsOptions;
 use psp_vault::VaultKeys;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -53,10 +55,32 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// Which database, and how to open it.
+#[derive(Debug, Clone)]
+pub(crate) enum Database {
+    /// SQLite, with its file.
+    Sqlite(SqliteOptions, PathBuf),
+    /// Postgres.
+    Postgres(PgOptions),
+}
+
+impl fmt::Display for Database {
+    /// For logs: without user and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(_, file) => write!(f, "{}", file.display()),
+            Self::Postgres(options) => f.write_str(&options.address().unwrap_or_default()),
+        }
+    }
+}
+
 /// The settings in effect.
 pub(crate) struct Settings {
-    pub(crate) sqlite: SqliteOptions,
-    pub(crate) database_file: PathBuf,
+    pub(crate) database: Database,
+    /// Whether to log in to Postgres with tokens of the AWS identity.
+    pub(crate) rds_iam: bool,
+    /// SQS, where it is the queue.
+    pub(crate) sqs: Option<SqsOptions>,
     pub(crate) listen: SocketAddr,
     pub(crate) admin_listen: Option<SocketAddr>,
     pub(crate) default_currency: Currency,
@@ -97,12 +121,13 @@ impl Settings {
 
     fn from_texts(texts: &Texts, fee_overrides: BTreeMap<PaymentMethod, FeeRule>) -> Result<Self, WrongSettings> {
         let mut p = Parser::new(texts);
-        let mut sqlite = SqliteOptions::new(texts.get("DATABASE_URL"));
-        let database_file = p.database(&sqlite);
-        sqlite.visibility_timeout = p.millis("PSP_VISIBILITY_TIMEOUT_MS", 100..=43_200_000);
-        p.one_of("PSP_QUEUE", &["database"]);
+        let database = p.database();
+        let sqs = p.sqs(&database);
         p.one_of("PSP_AUTH", &["header"]);
         let card_keys = p.card_keys();
+        if card_keys.is_none() && matches!(database, Database::Postgres(_)) {
+            p.fault("PSP_CARD_KEYS", &"is required with postgres: every process must seal and open with the same keys");
+        }
         let fees = p.fees(&fee_overrides);
         let settings = Self {
             listen: p.address("PSP_LISTEN"),
@@ -128,8 +153,9 @@ impl Settings {
                 "pretty" => LogFormat::Pretty,
                 _ => LogFormat::Auto,
             },
-            sqlite,
-            database_file,
+            rds_iam: p.one_of("PSP_DATABASE_AUTH", &["password", "rds_iam"]) == "rds_iam",
+            database,
+            sqs,
             card_keys,
             fees,
             fee_overrides,
@@ -146,7 +172,12 @@ impl Settings {
     pub(crate) fn effective(&self) -> impl Iterator<Item = (&'static catalog::Setting, Option<String>, Source)> {
         CATALOG.iter().map(|setting| {
             let (text, source) = self.texts.find(setting.env);
-            let shown = (!text.is_empty()).then(|| if setting.secret { "***".into() } else { text.to_owned() });
+            let shown = (!text.is_empty()).then(|| match (setting.secret, &self.database) {
+                (true, _) => "***".to_owned(),
+                // The address may hold a password.
+                (false, Database::Postgres(_)) if setting.env == "DATABASE_URL" => self.database.to_string(),
+                _ => text.to_owned(),
+            });
             (setting, shown, source)
         })
     }
@@ -162,7 +193,8 @@ impl Settings {
         if let Some(keys) = &self.card_keys {
             return VaultKeys::parse(keys).context("PSP_CARD_KEYS");
         }
-        let mut path = self.database_file.clone().into_os_string();
+        let Database::Sqlite(_, file) = &self.database else { anyhow::bail!("PSP_CARD_KEYS is not set") };
+        let mut path = file.clone().into_os_string();
         path.push(".key");
         let path = PathBuf::from(path);
         VaultKeys::load_or_create_file(&path).with_context(|| format!("the key file {}", path.display()))
@@ -211,19 +243,19 @@ mod tests {
     fn the_defaults_are_valid() {
         let settings = settings(&[]).unwrap();
         assert_eq!(settings.listen.to_string(), "127.0.0.1:3000");
-        assert_eq!(settings.database_file, PathBuf::from("psp.db"));
+        assert!(matches!(&settings.database, Database::Sqlite(_, file) if file.as_os_str() == "psp.db"));
     }
 
     #[test]
     fn one_line_names_every_wrong_setting() {
         let error = settings(&[
-            ("DATABASE_URL", "postgres://localhost/psp"),
+            ("DATABASE_URL", "mysql://localhost/psp"),
             ("PSP_LISTEN", "nowhere"),
             ("PSP_MAX_BATCH", "0"),
             ("PSP_SETTLEMENT_CRON", "daily"),
             ("PSP_DEFAULT_CURRENCY", "XXX"),
             ("PSP_CARD_KEYS", "c2hvcnQ="),
-            ("PSP_QUEUE", "sqs"),
+            ("PSP_QUEUE", "kafka"),
         ])
         .map(drop)
         .unwrap_err();
@@ -232,6 +264,27 @@ mod tests {
             assert!(error.contains(name), "{name}: {error}");
         }
         assert!(error.contains("PSP_CARD_KEYS") && error.contains("PSP_QUEUE"), "{error}");
+    }
+
+    #[test]
+    fn passwords_of_the_database_are_never_shown() {
+        let key = ("PSP_CARD_KEYS", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+        let url = ("DATABASE_URL", "postgres://psp:hunter2@db.example:5433/psp?sslmode=verify-full");
+        let given = settings(&[key, url, ("PSP_DATABASE_PASSWORD", "hunter3"), ("PSP_QUEUE", "sqs")]).unwrap();
+        let mut shown: String = given.effective().filter_map(|(_, value, _)| value).collect();
+        shown.extend([given.database.to_string(), format!("{:?} {:?}", given.database, given.sqs)]);
+        assert!(!shown.contains("hunter"), "{shown}");
+        assert!(shown.contains("postgres://db.example:5433/psp"), "{shown}");
+        let error = settings(&[key, ("DATABASE_URL", "postgres://psp:hunter2@[/psp")]).map(drop).unwrap_err();
+        assert!(error.contains("DATABASE_URL") && !error.contains("hunter"), "{error}");
+    }
+
+    #[test]
+    fn what_needs_postgres_or_a_key_says_so() {
+        let error = settings(&[("DATABASE_URL", "postgres://psp@localhost/psp")]).map(drop).unwrap_err();
+        assert!(error.starts_with("PSP_CARD_KEYS is required"), "{error}");
+        let error = settings(&[("PSP_QUEUE", "sqs"), ("PSP_SQS_PREFIX", "a b")]).map(drop).unwrap_err();
+        assert!(error.contains("PSP_QUEUE sqs needs") && error.contains("PSP_SQS_PREFIX must be"), "{error}");
     }
 
     #[test]

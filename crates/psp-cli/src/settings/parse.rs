@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use psp_domain::{FeeRule, FeeRules, PaymentMethod};
 use psp_jobs::CronJob;
+use psp_postgres::PgOptions;
 use psp_sqlite::SqliteOptions;
+use psp_sqs::SqsOptions;
 
-use super::Source;
 use super::catalog::Texts;
+use super::{Database, Source};
 
 /// Turns texts into values and gathers what is wrong with them. A wrong value becomes a harmless one, so that the rest is
 /// looked at, too.
@@ -106,13 +108,57 @@ impl<'t> Parser<'t> {
         filter
     }
 
-    pub(super) fn database(&mut self, options: &SqliteOptions) -> PathBuf {
-        let url = self.text("DATABASE_URL");
-        let file = if url.starts_with("sqlite:") { options.file().ok() } else { None };
-        file.unwrap_or_else(|| {
-            self.fault("DATABASE_URL", &"must be sqlite:// and the path of a file: this build knows no other database");
+    pub(super) fn database(&mut self) -> Database {
+        let (url, visibility) = (self.text("DATABASE_URL"), self.millis("PSP_VISIBILITY_TIMEOUT_MS", 100..=43_200_000));
+        let is_postgres = url.starts_with("postgres:") || url.starts_with("postgresql:");
+        let postgres = self.postgres(PgOptions { visibility_timeout: visibility, ..PgOptions::new(url) });
+        if is_postgres {
+            if postgres.check().is_err() {
+                self.fault("DATABASE_URL", &"must have the form postgres://user@host:port/database");
+            }
+            return Database::Postgres(postgres);
+        }
+        let sqlite = SqliteOptions { visibility_timeout: visibility, ..SqliteOptions::new(url) };
+        let file = if url.starts_with("sqlite:") { sqlite.file().ok() } else { None };
+        let file = file.unwrap_or_else(|| {
+            self.fault(
+                "DATABASE_URL",
+                &"must be sqlite:// and the path of a file, or postgres:// with user, host and database",
+            );
             PathBuf::new()
-        })
+        });
+        Database::Sqlite(sqlite, file)
+    }
+
+    fn postgres(&mut self, options: PgOptions) -> PgOptions {
+        let password = self.text("PSP_DATABASE_PASSWORD");
+        PgOptions {
+            password: (!password.is_empty()).then(|| password.into()),
+            connections: self.number("PSP_DATABASE_CONNECTIONS", 4..=200),
+            statement_timeout: self.millis("PSP_DATABASE_STATEMENT_TIMEOUT_MS", 100..=600_000),
+            lock_timeout: self.millis("PSP_DATABASE_LOCK_TIMEOUT_MS", 10..=600_000),
+            is_queue: self.text("PSP_QUEUE") != "sqs",
+            ..options
+        }
+    }
+
+    /// The options of SQS, where it is the queue.
+    pub(super) fn sqs(&mut self, database: &Database) -> Option<SqsOptions> {
+        let prefix = self.text("PSP_SQS_PREFIX").to_owned();
+        if prefix.len() > 40 || !prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+            self.fault("PSP_SQS_PREFIX", &"must be at most 40 letters, digits, hyphens and underscores");
+        }
+        if self.one_of("PSP_QUEUE", &["database", "sqs"]) != "sqs" {
+            return None;
+        }
+        let Database::Postgres(postgres) = database else {
+            self.fault("PSP_QUEUE", &"sqs needs a DATABASE_URL of postgres://");
+            return None;
+        };
+        if postgres.visibility_timeout < Duration::from_secs(1) {
+            self.fault("PSP_VISIBILITY_TIMEOUT_MS", &"must be at least 1000 with sqs");
+        }
+        Some(SqsOptions { visibility_timeout: postgres.visibility_timeout, ..SqsOptions::new(prefix) })
     }
 
     pub(super) fn fees(&mut self, overrides: &BTreeMap<PaymentMethod, FeeRule>) -> FeeRules {

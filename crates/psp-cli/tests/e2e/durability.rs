@@ -99,7 +99,7 @@ async fn a_terminated_process_answers_what_is_under_way_and_exits_cleanly() {
     for task in tasks {
         promised.extend(task.await.unwrap().into_iter().map(|id| id.as_str().unwrap().to_owned()));
     }
-    assert!(!place.path().join("psp.db-wal").exists(), "the log was written back");
+    assert!(!place.path().join("psp.db-wal").exists(), "SQLite's log was written back");
     let psp = place.serve().await;
     assert_all_payable(&psp, &promised).await;
 }

@@ -12,3 +12,6 @@ mod secrecy;
 mod settlement;
 mod stopping;
 mod support;
+
+/// What the processes under test run on.
+const BACKEND: support::Backend = support::Backend::Sqlite;

@@ -92,7 +92,7 @@ async fn a_settlement_killed_midway_is_finished_by_the_next_and_pays_once() {
         let wanted = 100 * (round + 1);
         let begun = std::time::Instant::now();
         loop {
-            let paid = place.query("SELECT 1 FROM payables WHERE status = 'paid'").await.len();
+            let paid = place.count("SELECT 1 FROM payables WHERE status = 'paid'").await;
             if paid >= wanted || job.try_wait().unwrap().is_some() || begun.elapsed() > crate::support::PATIENCE {
                 break;
             }
@@ -107,9 +107,9 @@ async fn a_settlement_killed_midway_is_finished_by_the_next_and_pays_once() {
     let balance = json!({ "available": 100 * per_transaction, "waiting_funds": 0, "currency": "BRL" });
     assert_eq!(psp.get("123", "/balance").await.json(), balance);
     assert!(psp.all("123", "/transactions").await.iter().all(|t| t["status"] == "paid"));
-    let events = place.query("SELECT 1 FROM outbox WHERE kind = 'transaction.paid'").await.len();
+    let events = place.count("SELECT 1 FROM outbox WHERE kind = 'transaction.paid'").await;
     assert_eq!(events, 100, "one event for each");
-    assert_eq!(place.query("SELECT 1 FROM outbox WHERE kind = 'payable.paid'").await.len(), 1200);
+    assert_eq!(place.count("SELECT 1 FROM outbox WHERE kind = 'payable.paid'").await, 1200);
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn a_server_killed_while_it_settles_leaves_the_rest_to_the_next_one() {
         let mut psp = place.start(&every_second).await;
         let begun = std::time::Instant::now();
         loop {
-            let paid = place.query("SELECT 1 FROM payables WHERE status = 'paid'").await.len();
+            let paid = place.count("SELECT 1 FROM payables WHERE status = 'paid'").await;
             if paid >= 80 * round {
                 interrupted += u32::from(paid < PAYMENTS);
                 break;
@@ -157,6 +157,6 @@ async fn a_server_killed_while_it_settles_leaves_the_rest_to_the_next_one() {
         "SELECT 1 FROM outbox WHERE kind = 'transaction.paid'",
         "SELECT 1 FROM payables WHERE status = 'paid'",
     ] {
-        assert_eq!(place.query(sql).await.len(), PAYMENTS, "{sql}");
+        assert_eq!(place.count(sql).await, PAYMENTS, "{sql}");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::support::{Place, Process, example, example_with, pause, read_answer, wire};
+use crate::support::{Backend, Place, Process, example, example_with, pause, read_answer, wire};
 
 /// Waits until the process says so of itself.
 async fn await_metric(psp: &Process, line: &str) {
@@ -53,27 +53,28 @@ async fn a_message_in_hand_is_finished_and_acknowledged_before_the_exit() {
     await_metric(&psp, "psp_messages_in_flight{queue=\"transactions\"} 1").await;
     psp.signal("-TERM");
     assert!(psp.ended().await.success(), "{}", psp.log());
-    let approved = place.query("SELECT 1 FROM transactions WHERE status = 'pending_payment'").await.len();
-    let payables = place.query("SELECT 1 FROM payables").await.len();
-    let pending = place.query("SELECT 1 FROM outbox WHERE queue IS NOT NULL AND visible_at IS NOT NULL").await.len();
+    let approved = place.count("SELECT 1 FROM transactions WHERE status = 'pending_payment'").await;
+    let payables = place.count("SELECT 1 FROM payables").await;
+    let pending = place.count("SELECT 1 FROM outbox WHERE queue IS NOT NULL AND visible_at IS NOT NULL").await;
     assert_eq!((approved, payables, pending), (1, 1, 0), "{}", psp.log());
 }
 
 #[tokio::test]
 async fn a_message_whose_process_was_killed_comes_again_when_its_lease_ends() {
-    let place = Place::new(&[("PSP_SANDBOX_SLOW_MS", "60000"), ("PSP_GATEWAY_TIMEOUT_MS", "100000")]);
+    let lease = ("PSP_VISIBILITY_TIMEOUT_MS", "1000");
+    let place = Place::new(&[("PSP_SANDBOX_SLOW_MS", "60000"), ("PSP_GATEWAY_TIMEOUT_MS", "100000"), lease]);
     let mut psp = place.serve().await;
     psp.post("123", &example_with(&serde_json::json!({ "card_number": "4000000000003220" }))).await;
     await_metric(&psp, "psp_messages_in_flight{queue=\"transactions\"} 1").await;
     psp.kill();
-    // The lease is 30 s long, and its end is in the row: the next process does not know how long the last one's was.
-    place.query("UPDATE outbox SET visible_at = sent_at + 1 WHERE visible_at IS NOT NULL").await;
     let psp = place.start(&["serve", "--sandbox-slow-ms", "0"]).await;
     let path = "/transactions";
     let list = psp.until("123", path, |list| list[0]["status"] == "pending_payment").await;
     assert_eq!(list.as_array().unwrap().len(), 1);
-    let received = place.query("SELECT 1 FROM outbox WHERE receive_count = 2").await.len();
-    assert_eq!(received, 1, "once by each process");
+    if crate::BACKEND != Backend::PostgresAndSqs {
+        let received = place.count("SELECT 1 FROM outbox WHERE receive_count = 2").await;
+        assert_eq!(received, 1, "once by each process");
+    }
     assert_eq!(psp.all("123", "/payables").await.len(), 1);
 }
 

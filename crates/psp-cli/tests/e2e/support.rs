@@ -9,18 +9,33 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use psp_testkit::servers;
 use serde_json::Value;
+use sqlx::{Connection, PgConnection};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 /// How long a test waits for what must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A directory with a database; processes of `psp` run in it.
+/// What the processes under test run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "each of the test programs has one")]
+pub(crate) enum Backend {
+    Sqlite,
+    Postgres,
+    PostgresAndSqs,
+}
+
+/// A directory and a database; processes of `psp` run in it.
 pub(crate) struct Place {
     dir: tempfile::TempDir,
     env: Vec<(&'static str, String)>,
+    database: Option<servers::Database>,
 }
+
+/// The key that seals cards where the test gives none and SQLite makes none.
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 /// A running `psp`, killed on drop.
 pub(crate) struct Process {
@@ -32,7 +47,42 @@ pub(crate) struct Process {
 impl Place {
     pub(crate) fn new(env: &[(&'static str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { dir, env: env.iter().map(|(name, value)| (*name, (*value).to_owned())).collect() }
+        let mut place = Self { dir, env: Vec::new(), database: None };
+        if crate::BACKEND != Backend::Sqlite {
+            let database = wait_for(servers::database());
+            place.set("DATABASE_URL", &database.url);
+            place.set("PSP_CARD_KEYS", KEY);
+            place.database = Some(database);
+        }
+        for (name, value) in env {
+            place.set(name, value);
+        }
+        if crate::BACKEND == Backend::PostgresAndSqs {
+            place.use_sqs();
+        }
+        place
+    }
+
+    fn use_sqs(&mut self) {
+        let sqs = wait_for(servers::sqs());
+        self.set("PSP_QUEUE", "sqs");
+        self.set("PSP_SQS_PREFIX", &sqs.prefix);
+        self.set("AWS_ENDPOINT_URL", &sqs.endpoint);
+        self.set("AWS_REGION", "us-east-1");
+        self.set("AWS_ACCESS_KEY_ID", "test");
+        self.set("AWS_SECRET_ACCESS_KEY", "test");
+        // SQS counts in seconds.
+        if let Some((_, value)) = self.env.iter_mut().find(|(name, _)| *name == "PSP_VISIBILITY_TIMEOUT_MS")
+            && value.len() < 4
+        {
+            "1000".clone_into(value);
+        }
+        self.run(&["queues", "create"]);
+    }
+
+    fn set(&mut self, name: &'static str, value: &str) {
+        self.env.retain(|(other, _)| *other != name);
+        self.env.push((name, value.to_owned()));
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -42,6 +92,9 @@ impl Place {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_psp"));
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PSP_")) {
+            command.env_remove(name);
+        }
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
             command.env_remove(name);
         }
         command.current_dir(self.path()).env_remove("DATABASE_URL").env("PSP_LISTEN", "127.0.0.1:0");
@@ -82,9 +135,33 @@ impl Place {
         entries.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
     }
 
-    /// Runs a query on the database, beside the processes.
-    pub(crate) async fn query(&self, sql: &'static str) -> Vec<sqlx::sqlite::SqliteRow> {
-        use sqlx::Connection;
+    /// How many rows a query gives on the database, beside the processes.
+    pub(crate) async fn count(&self, sql: &'static str) -> usize {
+        match &self.database {
+            None => self.sqlite(sql).await.len(),
+            Some(database) => {
+                let mut connection = PgConnection::connect(&database.url).await.unwrap();
+                sqlx::query(sql).fetch_all(&mut connection).await.unwrap().len()
+            }
+        }
+    }
+
+    /// Every row of every table of a server as text; of SQLite the file is among [`Self::files`].
+    pub(crate) async fn dump(&self) -> Vec<String> {
+        let Some(database) = &self.database else { return Vec::new() };
+        let mut connection = PgConnection::connect(&database.url).await.unwrap();
+        let tables = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'";
+        let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut connection).await.unwrap();
+        let mut rows = Vec::new();
+        for table in tables {
+            let sql = sqlx::AssertSqlSafe(format!("SELECT t::text FROM {table} AS t"));
+            rows.extend(sqlx::query_scalar::<_, String>(sql).fetch_all(&mut connection).await.unwrap());
+        }
+        rows
+    }
+
+    /// The rows of a query on SQLite.
+    pub(crate) async fn sqlite(&self, sql: &'static str) -> Vec<sqlx::sqlite::SqliteRow> {
         let url = format!("sqlite://{}", self.path().join("psp.db").display());
         let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
         let rows = sqlx::query(sql).fetch_all(&mut connection).await.unwrap();
@@ -188,6 +265,12 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Runs a future beside whatever runtime the test has.
+fn wait_for<T: Send>(future: impl Future<Output = T> + Send) -> T {
+    let run = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future);
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap())
 }
 
 /// The shell's own `kill`: not every machine has one as a program.

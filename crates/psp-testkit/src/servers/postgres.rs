@@ -91,7 +91,9 @@ impl PostgresServer {
         let mut command: Vec<&OsStr> = vec![postgres.as_os_str(), "-D".as_ref(), data.as_os_str()];
         command.extend(["-p", &port_text, "-h", "127.0.0.1", "-k", ""].map(OsStr::new));
         let settings = all_settings(settings);
-        settings.iter().for_each(|setting| command.extend([OsStr::new("-c"), OsStr::new(setting)]));
+        for setting in &settings {
+            command.extend([OsStr::new("-c"), OsStr::new(setting)]);
+        }
         let server = Native::start("INT", &dir, &log, &command, user);
         let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
         let server = Self { url, running: Running::Native(server) };

@@ -1,0 +1,25 @@
+//! The same on Postgres, with the database as its queue.
+
+#![expect(clippy::unwrap_used, reason = "test code asserts")]
+
+#[path = "../e2e/bad_input.rs"]
+mod bad_input;
+#[path = "../e2e/clients.rs"]
+mod clients;
+#[path = "../e2e/durability.rs"]
+mod durability;
+#[path = "../e2e/main_job.rs"]
+mod main_job;
+#[path = "../e2e/operations.rs"]
+mod operations;
+#[path = "../e2e/secrecy.rs"]
+mod secrecy;
+#[path = "../e2e/settlement.rs"]
+mod settlement;
+#[path = "../e2e/stopping.rs"]
+mod stopping;
+#[path = "../e2e/support.rs"]
+mod support;
+
+/// What the processes under test run on.
+const BACKEND: support::Backend = support::Backend::Postgres;
