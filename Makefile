@@ -5,13 +5,15 @@
 
 NEXTEST_VERSION := 0.9.143
 DENY_VERSION := 0.20.2
+# Starts one Postgres and one SQS for a command, in containers where a Docker engine answers.
+WITH_SERVERS := target/debug/with-servers
 
 run: ## Build psp and run everything on http://127.0.0.1:3000 (database: psp.db)
 	cargo run --release
 
 test: tools lint ## Check format and lints, run all tests
 	cargo build --workspace --all-targets
-	cargo nextest run --workspace --no-fail-fast $(NEXTEST_FLAGS)
+	$(WITH_SERVERS) cargo nextest run --workspace --no-fail-fast $(NEXTEST_FLAGS)
 	cargo test --workspace --doc
 
 lint: ## Check format and lints
@@ -21,7 +23,7 @@ lint: ## Check format and lints
 sqlx: ## Record what the macros must know of Postgres (after a change of a query or a migration)
 	cargo build -p psp-testkit --bin with-servers
 	rm -rf crates/psp-postgres/.sqlx && mkdir crates/psp-postgres/.sqlx && touch crates/psp-postgres/src/lib.rs
-	SQLX_OFFLINE_DIR=$(CURDIR)/crates/psp-postgres/.sqlx target/debug/with-servers --schema migrations/postgres cargo check -p psp-postgres
+	SQLX_OFFLINE_DIR=$(CURDIR)/crates/psp-postgres/.sqlx $(WITH_SERVERS) --schema migrations/postgres cargo check -p psp-postgres
 
 deny: ## Check licences, sources and banned crates
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked --version $(DENY_VERSION)
@@ -34,8 +36,9 @@ bench: ## Print the benchmark table (docs/benchmarks.md)
 doc: ## Build the documentation of the library
 	cargo doc --no-deps --workspace --open
 
-tools: ## Install the test runner where it is missing
+tools: ## Install the test runner and the tests' servers where they are missing
 	@command -v cargo-nextest >/dev/null || cargo install cargo-nextest --locked --version $(NEXTEST_VERSION)
+	@crates/psp-testkit/install-servers.sh
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10

@@ -97,8 +97,8 @@ pub(crate) enum Dlq {
     /// List dead letters, oldest first
     List {
         /// Of this queue only: transactions or payables-settlement
-        #[arg(long, value_parser = queue)]
-        queue: Option<QueueName>,
+        #[arg(long, value_name = "QUEUE", value_parser = queue)]
+        only: Option<QueueName>,
         /// The most rows
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
@@ -152,6 +152,8 @@ mod tests {
     #[test]
     fn help_introduces_the_program_and_shows_every_default() {
         let help = Cli::command().render_long_help().to_string();
+        // Long lines are broken.
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(help.starts_with("A payment service provider"), "{help}");
         for setting in crate::settings::CATALOG.iter().filter(|setting| !setting.default.is_empty()) {
             assert!(help.contains(&format!("[default: {}]", setting.default)), "{}", setting.env);

@@ -16,7 +16,7 @@ pub(crate) async fn run(wiring: Wiring, dlq: Dlq) -> anyhow::Result<()> {
     let letters = wiring.dead_letters().await?;
     let letters = &*letters;
     let outcome = match dlq {
-        Dlq::List { queue, limit, json } => list(letters, queue, limit, json).await,
+        Dlq::List { only, limit, json } => list(letters, only, limit, json).await,
         Dlq::Show { id } => show(letters, id).await,
         Dlq::Replay(chosen) => each(letters, chosen, "replayed", Action::Replay).await,
         Dlq::Discard(chosen) => each(letters, chosen, "discarded", Action::Discard).await,

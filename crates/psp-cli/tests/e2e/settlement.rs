@@ -144,6 +144,7 @@ async fn a_server_killed_while_it_settles_leaves_the_rest_to_the_next_one() {
                 break;
             }
             assert!(begun.elapsed() < crate::support::PATIENCE, "only {paid} are paid");
+            crate::support::pause().await;
         }
         psp.kill();
     }

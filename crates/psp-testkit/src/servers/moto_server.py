@@ -1,8 +1,8 @@
 """moto as a server for tests: HTTP/1.1, and one request at a time.
 
 moto's own server handles requests in threads that share lists without a lock, which now and then fails or loses a
-message. Here a lock is around every request, and a long poll is a series of short ones, so that it does not hold the lock.
-And moto counts every message of a queue for every message that it takes or gives, by a slow clock; see make_faster.
+message. Here a lock is around every request, and a long poll is a series of short ones, so that it does not hold the lock
+and ends when its client is gone. And moto counts every message of a queue for every message that it takes or gives, by a slow clock; see make_faster.
 """
 
 import json
@@ -55,7 +55,8 @@ def one_at_a_time(app):
             body = json.dumps(dict(request, WaitTimeSeconds=0)).encode()
         end = time.monotonic() + wait
         answer = ask(environ, body)
-        while wait and b'"Messages"' not in answer["body"] and answer["status"].startswith("200") and time.monotonic() < end:
+        gone = environ.get("waitress.client_disconnected", lambda: False)
+        while wait and not gone() and b'"Messages"' not in answer["body"] and answer["status"].startswith("200") and time.monotonic() < end:
             time.sleep(PAUSE_SECONDS)
             answer = ask(environ, body)
         start_response(answer["status"], answer["headers"])
@@ -67,4 +68,4 @@ def one_at_a_time(app):
 if __name__ == "__main__":
     make_faster()
     app = DomainDispatcherApplication(create_backend_app)
-    serve(one_at_a_time(app), host="127.0.0.1", port=int(sys.argv[1]), threads=64, clear_untrusted_proxy_headers=False)
+    serve(one_at_a_time(app), host="127.0.0.1", port=int(sys.argv[1]), threads=64, channel_request_lookahead=1)
