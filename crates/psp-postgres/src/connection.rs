@@ -122,13 +122,15 @@ enum Kind {
 impl Kind {
     /// The options of a connection of this kind.
     fn set(self, connect: &PgConnectOptions) -> PgConnectOptions {
-        // Every statement that writes finds its rows by an index, at whatever values, so its plan is made once; the planner
-        // knows nothing of the sizes of arrays and must not choose to read a table.
-        let fixed = [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("jit", "off")];
+        // Every statement finds its rows by an index; the planner, which knows nothing of the sizes of arrays, and nothing of
+        // a table that has just grown, must not choose to read a whole one.
+        let connect = connect.clone().options([("enable_seqscan", "off"), ("jit", "off")]);
+        // Writes do so at whatever values, so their plans are made once.
+        let fixed = ("plan_cache_mode", "force_generic_plan");
         match self {
-            Self::Writes => connect.clone().options(fixed),
-            Self::Leases => connect.clone().options(fixed).options([("synchronous_commit", "off")]),
-            Self::Reads => connect.clone().options([("default_transaction_read_only", "on"), ("jit", "off")]),
+            Self::Writes => connect.options([fixed]),
+            Self::Leases => connect.options([fixed, ("synchronous_commit", "off")]),
+            Self::Reads => connect.options([("default_transaction_read_only", "on")]),
         }
     }
 }

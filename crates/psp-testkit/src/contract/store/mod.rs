@@ -57,6 +57,7 @@ macro_rules! store_contract {
             settlement_finishes_a_transaction_with_its_last_installment
             settlement_counts_each_currency
             two_runs_at_once_pay_once
+            chunks_settled_by_many_at_once_finish_each_transaction_once
             a_settlement_run_is_cut_into_chunks_with_a_message_each
             a_settlement_run_has_a_bounded_number_of_chunks
             a_settlement_run_that_does_not_exist_is_none

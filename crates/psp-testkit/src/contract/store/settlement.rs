@@ -151,6 +151,34 @@ pub async fn a_settlement_run_has_a_bounded_number_of_chunks(ports: Ports) {
     assert_eq!(ports.settlement.plan_run(next, due_before, most, now).await.unwrap(), 2);
 }
 
+pub async fn chunks_settled_by_many_at_once_finish_each_transaction_once(ports: Ports) {
+    const COPIES: usize = 4;
+    let transactions = approve_many(&ports, 10, 1200, 12).await;
+    let use_case = SettlePayables::new(ports.settlement.clone(), ports.sources());
+    let date = (ports.clock.now() + chrono::Days::new(400)).date_naive();
+    let run = use_case.plan(Some(date), 1).await.unwrap();
+    assert_eq!(run.chunks, 120);
+    // Neighbours settle instalments of the same transactions at the same time.
+    let chunks = (1..=run.chunks).flat_map(|number| [number; COPIES]).map(|number| {
+        let settle = use_case.clone();
+        tokio::spawn(async move { settle.settle(SettlementChunk { run_id: run.id, number }).await.unwrap().unwrap() })
+    });
+    let (mut paid, mut finished) = (0, 0);
+    for chunk in chunks.collect::<Vec<_>>() {
+        let settled = chunk.await.unwrap();
+        paid += settled.payables;
+        finished += settled.transactions;
+    }
+    assert_eq!((paid, finished), (120, 10));
+    for transaction in &transactions {
+        let settled = load(&ports, transaction).await;
+        assert_eq!((settled.status, settled.version), (TransactionStatus::Paid, 3));
+    }
+    assert_eq!(balance(&ports, "123").await, (120 * 95, 0));
+    let progress = use_case.progress(run.id).await.unwrap().expect("the run");
+    assert_eq!((progress.payables, progress.transactions), (120, 10));
+}
+
 pub async fn a_settlement_run_that_does_not_exist_is_none(ports: Ports) {
     let (now, run_id) = (ports.clock.now(), SettlementRunId(uuid::Uuid::max()));
     let chunk = SettlementChunk { run_id, number: 1 };

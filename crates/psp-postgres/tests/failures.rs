@@ -1,0 +1,201 @@
+//! Lost connections, lost answers, deadlocks, restarts: applied once, answered truly.
+
+#![expect(clippy::unwrap_used, reason = "test code asserts")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use psp_domain::ports::{
+    BalanceReader, Clock, Health, Leadership, PayableReader, Store, StoreError, SystemClock, TransactionReader,
+};
+use psp_domain::{ChangeSet, Currency, PageRequest, Transaction, Verdict};
+use psp_postgres::{PgLeadership, PgOptions, PgStore};
+use psp_testkit::fixtures;
+use psp_testkit::servers::{self, Database, Fault, FaultyProxy, PostgresServer};
+use sqlx::{Connection, Executor, PgConnection};
+
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The database's address through a proxy.
+async fn through(
+    database: &Database,
+    decide: impl Fn(&[u8]) -> Fault + Send + Sync + 'static,
+) -> (FaultyProxy, String) {
+    let (before, rest) =
+        database.url.split_once("127.0.0.1:").or_else(|| database.url.split_once("localhost:")).unwrap();
+    let (port, rest) = rest.split_once('/').unwrap();
+    let proxy = FaultyProxy::start(&format!("127.0.0.1:{port}"), decide).await;
+    let url = format!("{before}{}/{rest}", proxy.address);
+    (proxy, url)
+}
+
+async fn open(url: &str) -> Arc<PgStore> {
+    PgStore::open(PgOptions::new(url), Arc::new(SystemClock)).await.unwrap()
+}
+
+fn payment() -> (Transaction, ChangeSet) {
+    fixtures::create(&fixtures::new_transaction(), SystemClock.now())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_lost_after_the_commit_is_asked_for_by_applying_the_same_again() {
+    let database = servers::database().await;
+    let direct = open(&database.url).await;
+    // Every third statement that carries this customer's rows is executed, and its answer cut off.
+    let count = AtomicU32::new(0);
+    let decide = move |piece: &[u8]| {
+        let is_write = piece.windows(10).any(|window| window == b"Lightsaber");
+        let cut = is_write && count.fetch_add(1, Ordering::Relaxed).is_multiple_of(3);
+        if cut { Fault::CutAfter } else { Fault::None }
+    };
+    let (_proxy, url) = through(&database, decide).await;
+    let store = open(&url).await;
+    let (mut again, mut transactions) = (0, Vec::new());
+    for round in 0..30 {
+        let (transaction, mut change) = payment();
+        if round % 2 == 0 {
+            change.idempotency = Some(fixtures::idempotency(&change, &format!("key-{round}"), SystemClock.now()));
+        }
+        let verdict = store.apply(change).await.unwrap();
+        assert!(matches!(verdict, Verdict::Applied | Verdict::AlreadyApplied), "{verdict:?}");
+        again += u32::from(verdict == Verdict::AlreadyApplied);
+        transactions.push(transaction);
+    }
+    assert!(again > 0, "no answer was lost");
+    let customer = &transactions[0].customer_id;
+    let there = TransactionReader::list(&*direct, customer, PageRequest::default()).await.unwrap();
+    assert_eq!(there.items.len(), transactions.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_nobody_answers_any_more_the_outcome_is_unknown_or_nothing_was_written() {
+    let database = servers::database().await;
+    let direct = open(&database.url).await;
+    let (_proxy, url) = through(&database, |piece| {
+        let is_write = piece.windows(10).any(|window| window == b"Lightsaber");
+        if is_write { Fault::CutAfter } else { Fault::None }
+    })
+    .await;
+    let store = open(&url).await;
+    let (transaction, change) = payment();
+    let error = store.apply(change.clone()).await.unwrap_err();
+    assert!(matches!(error, StoreError::OutcomeUnknown(_)), "{error:?}");
+    // It was written, as applying it once more tells.
+    assert_eq!(direct.apply(change).await.unwrap(), Verdict::AlreadyApplied);
+    assert!(TransactionReader::find(&*direct, &transaction.customer_id, transaction.id).await.unwrap().is_some());
+
+    let (_proxy, url) = through(&database, |piece| {
+        let is_write = piece.windows(10).any(|window| window == b"Lightsaber");
+        if is_write { Fault::CutBefore } else { Fault::None }
+    })
+    .await;
+    let store = open(&url).await;
+    let (transaction, change) = payment();
+    assert!(store.apply(change).await.is_err());
+    assert_eq!(TransactionReader::find(&*direct, &transaction.customer_id, transaction.id).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn approvals_in_opposite_orders_deadlock_at_most_for_a_moment() {
+    let database = servers::database().await;
+    let stores = [open(&database.url).await, open(&database.url).await];
+    let now = SystemClock.now();
+    for _ in 0..10 {
+        let (transactions, created): (Vec<_>, Vec<_>) = (0..20).map(|_| payment()).unzip();
+        stores[0].apply_all(created).await.unwrap();
+        let approvals: Vec<_> = transactions.iter().map(|t| fixtures::approve(t, now)).collect();
+        let backwards: Vec<_> = transactions.iter().rev().map(|t| fixtures::decline(t, now)).collect();
+        let (one, other) = tokio::join!(stores[0].apply_all(approvals), stores[1].apply_all(backwards));
+        let (one, mut other) = (one.unwrap(), other.unwrap());
+        other.reverse();
+        for (one, other) in one.iter().zip(&other) {
+            assert_ne!(*one == Verdict::Applied, *other == Verdict::Applied, "{one:?} {other:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crashed_server_comes_back_and_nothing_answered_is_lost() {
+    let mut server = PostgresServer::start(&[]).await;
+    let database = server.database().await;
+    let store = open(&database.url).await;
+    let (first, change) = payment();
+    store.apply(change).await.unwrap();
+    assert!(store.check().await.is_ok());
+    let writing = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move {
+            let mut answered = Vec::new();
+            let begun = Instant::now();
+            // Through the crash and well beyond it.
+            let mut after = 0;
+            while after < 50 {
+                assert!(begun.elapsed() < PATIENCE, "it does not write again");
+                let (transaction, change) = payment();
+                match store.apply(change).await {
+                    Ok(verdict) => {
+                        assert!(matches!(verdict, Verdict::Applied | Verdict::AlreadyApplied));
+                        answered.push(transaction);
+                        after += u32::from(answered.len() > 100);
+                    }
+                    Err(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)) => {}
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+            answered
+        }
+    });
+    server.crash().await;
+    let answered = writing.await.unwrap();
+    assert!(TransactionReader::find(&*store, &first.customer_id, first.id).await.unwrap().is_some());
+    for transaction in answered {
+        let found = TransactionReader::find(&*store, &transaction.customer_id, transaction.id).await.unwrap();
+        assert_eq!(found, Some(transaction));
+    }
+    let customer = &first.customer_id;
+    assert!(PayableReader::list(&*store, customer, PageRequest::default()).await.unwrap().items.is_empty());
+    assert_eq!(store.balance(customer, Currency::BRL).await.unwrap().waiting_funds.minor(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_leads_and_another_takes_over_when_its_session_ends() {
+    let database = servers::database().await;
+    let candidates = [0; 3].map(|_| PgLeadership::new(PgOptions::new(database.url.as_str())));
+    let [one, two, three] = &candidates;
+    assert!(one.lead().await.unwrap());
+    for _ in 0..3 {
+        assert!(one.lead().await.unwrap(), "it still leads");
+        assert!(!two.lead().await.unwrap() && !three.lead().await.unwrap());
+    }
+    one.resign().await;
+    assert!(two.lead().await.unwrap());
+    assert!(!one.lead().await.unwrap() && !three.lead().await.unwrap());
+    // A session that the server ends, as in a failover.
+    let mut admin = PgConnection::connect(&database.url).await.unwrap();
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database = \
+               (SELECT oid FROM pg_database WHERE datname = current_database())";
+    admin.execute(end).await.unwrap();
+    let begun = Instant::now();
+    while !three.lead().await.unwrap() {
+        assert!(begun.elapsed() < PATIENCE, "nobody leads");
+    }
+    assert!(!two.lead().await.unwrap(), "the old leader has noticed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_is_held_too_long_fails_the_write_and_writes_nothing() {
+    let database = servers::database().await;
+    let mut options = PgOptions::new(database.url.as_str());
+    options.lock_timeout = Duration::from_millis(50);
+    let store = PgStore::open(options, Arc::new(SystemClock)).await.unwrap();
+    let (transaction, change) = payment();
+    store.apply(change).await.unwrap();
+    let mut holder = PgConnection::connect(&database.url).await.unwrap();
+    holder.execute("BEGIN; SELECT 1 FROM transactions FOR UPDATE").await.unwrap();
+    let error = store.apply(fixtures::approve(&transaction, SystemClock.now())).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    holder.execute("COMMIT").await.unwrap();
+    assert_eq!(store.apply(fixtures::approve(&transaction, SystemClock.now())).await.unwrap(), Verdict::Applied);
+}

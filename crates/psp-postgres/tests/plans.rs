@@ -1,0 +1,104 @@
+//! On filled tables, every statement of the adapter finds its rows by an index.
+
+#![expect(clippy::unwrap_used, reason = "test code asserts")]
+
+use std::path::Path;
+
+use psp_testkit::servers;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
+
+/// Tables that grow with the business.
+const GROWING: [&str; 6] = ["transactions", "payables", "outbox", "idempotency_keys", "balances", "settlement_chunks"];
+
+/// 50,000 payments of 100 customers, two thirds of them settled, some messages pending.
+const FILL: &str = "
+INSERT INTO transactions (id, customer_id, description, amount, currency, payment_method, card_holder_name, card_expiry,
+    card_last_four, card_brand, installments, waiting_payables, status, version, created_at, updated_at)
+SELECT gen_random_uuid(), 'customer-' || n % 100, 'Lightsaber', 2500, 'BRL', 'credit_card', 'Luke', 202510, '1111', 'visa', 1,
+    1, 'pending_payment', 2, now(), now() FROM generate_series(1, 50000) AS n;
+INSERT INTO payables (id, transaction_id, installment, customer_id, currency, fee_percent, fee, receivable, status,
+    payment_date, created_at, updated_at)
+SELECT gen_random_uuid(), id, 1, customer_id, 'BRL', 5, 125, 2375,
+    CASE WHEN random() < 0.67 THEN 'paid' ELSE 'waiting_funds' END, now() - random() * interval '60 days', now(), now()
+FROM transactions;
+INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at, queue, visible_at)
+SELECT gen_random_uuid(), 'transaction.created', id, 1, customer_id, '{}', now(), 'transactions',
+    CASE WHEN random() < 0.02 THEN now() END FROM transactions;
+INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at)
+SELECT gen_random_uuid(), 'transaction.approved', id, 2, customer_id, '{}', now() FROM transactions;
+INSERT INTO idempotency_keys SELECT customer_id, id::text, sha256('x'), 201, '{}', now() + random() * interval '1 day'
+FROM transactions;
+INSERT INTO balances SELECT 'customer-' || n, 'BRL', 0, 0 FROM generate_series(1, 5000) AS n;
+INSERT INTO settlement_runs SELECT gen_random_uuid(), now(), 100, now() FROM generate_series(1, 50);
+INSERT INTO settlement_chunks (run_id, number, from_date, from_id, to_date, to_id)
+SELECT id, n, now(), id, now(), id FROM settlement_runs, generate_series(1, 100) AS n;
+ANALYZE;";
+
+/// A value of a parameter's type, as SQL.
+fn sample(kind: &str) -> &'static str {
+    match kind {
+        "Text" => "'customer-1'",
+        "Uuid" => "'80000000-0000-7000-8000-000000000000'",
+        "Int8" => "100",
+        "Int4" => "1",
+        "Timestamptz" => "now()",
+        "UuidArray" => "'{80000000-0000-7000-8000-000000000000}'",
+        "Int8Array" | "Int4Array" | "Int2Array" | "NumericArray" => "'{1}'",
+        "TextArray" => "'{transactions}'",
+        "ByteaArray" => "'{x}'",
+        "TimestamptzArray" => "'{2026-11-21}'",
+        other => panic!("no sample of {other}"),
+    }
+}
+
+/// The recorded statements with their parameters' types.
+fn statements() -> Vec<(String, Vec<String>)> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(".sqlx");
+    let read = |path: std::path::PathBuf| {
+        let recorded: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let kinds = recorded["describe"]["parameters"]["Left"].as_array().unwrap().iter();
+        let kinds = kinds.map(|kind| kind.as_str().unwrap().to_owned()).collect();
+        (recorded["query"].as_str().unwrap().to_owned(), kinds)
+    };
+    std::fs::read_dir(dir).unwrap().map(|entry| read(entry.unwrap().path())).collect()
+}
+
+/// Reads of whole tables in a plan.
+fn table_scans(plan: &Value, found: &mut Vec<String>) {
+    if plan["Node Type"] == "Seq Scan" && GROWING.contains(&plan["Relation Name"].as_str().unwrap_or_default()) {
+        found.push(plan["Relation Name"].to_string());
+    }
+    // A whole index read without a condition is as bad, unless a limit ends it.
+    let by_index = ["Index Scan", "Index Only Scan", "Bitmap Index Scan"].iter().any(|kind| plan["Node Type"] == *kind);
+    let partial = ["outbox_pending", "outbox_dead", "payables_due"].iter().any(|index| plan["Index Name"] == *index);
+    if by_index && plan["Index Cond"].is_null() && !partial {
+        found.push(plan["Index Name"].to_string());
+    }
+    plan["Plans"].as_array().into_iter().flatten().for_each(|plan| table_scans(plan, found));
+}
+
+#[tokio::test]
+async fn every_statement_finds_its_rows_by_an_index() {
+    let database = servers::database().await;
+    let mut connection = PgConnection::connect(&database.url).await.unwrap();
+    sqlx::migrate!("../../migrations/postgres").run(&mut connection).await.unwrap();
+    connection.execute(FILL).await.unwrap();
+    connection.execute("SET enable_seqscan = off").await.unwrap();
+    let statements = statements();
+    assert!(statements.len() > 25, "they are recorded");
+    for (number, (sql, kinds)) in statements.iter().enumerate() {
+        // Reads are planned for their values, writes once for all.
+        let mode = if sql.trim_start().starts_with("SELECT") { "force_custom_plan" } else { "force_generic_plan" };
+        connection.execute(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).await.unwrap();
+        connection.execute(AssertSqlSafe(format!("PREPARE s{number} AS {sql}"))).await.unwrap();
+        let samples: Vec<_> = kinds.iter().map(|kind| sample(kind)).collect();
+        let arguments = if samples.is_empty() { String::new() } else { format!("({})", samples.join(", ")) };
+        let explain = AssertSqlSafe(format!("EXPLAIN (FORMAT JSON) EXECUTE s{number}{arguments}"));
+        let row = sqlx::raw_sql(explain).fetch_one(&mut connection).await.unwrap();
+        let plan: Value = row.get(0);
+        let mut scans = Vec::new();
+        table_scans(&plan[0]["Plan"], &mut scans);
+        assert!(scans.is_empty(), "{scans:?} in {sql}\n{plan:#}");
+    }
+}
