@@ -1,7 +1,7 @@
 # `make` runs psp; `make help` lists the rest.
 
 .DEFAULT_GOAL := run
-.PHONY: run test lint deny bench doc help tools sqlx
+.PHONY: chaos run test lint deny bench doc help tools sqlx
 
 NEXTEST_VERSION := 0.9.143
 DENY_VERSION := 0.20.2
@@ -28,6 +28,10 @@ sqlx: ## Record what the macros must know of Postgres (after a change of a query
 deny: ## Check licences, sources and banned crates
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked --version $(DENY_VERSION)
 	cargo deny check bans licenses sources
+
+chaos: tools ## Kill, cut and fail for a few minutes: 5,000 payments; PSP_CHAOS_SEED repeats a run
+	cargo build -p psp-cli -p psp-testkit --bins
+	PSP_CHAOS_PAYMENTS=$${PSP_CHAOS_PAYMENTS:-5000} $(WITH_SERVERS) cargo test -p psp-cli --test chaos -- --nocapture
 
 bench: ## Print the benchmark table (docs/benchmarks.md)
 	cargo build --release -p psp-cli -p psp-bench

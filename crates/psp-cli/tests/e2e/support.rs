@@ -28,6 +28,7 @@ pub(crate) enum Backend {
 }
 
 /// A directory and a database; processes of `psp` run in it.
+#[allow(dead_code, reason = "not every test program asks for everything")]
 pub(crate) struct Place {
     dir: tempfile::TempDir,
     env: Vec<(&'static str, String)>,
@@ -79,7 +80,7 @@ impl Place {
         self.run(&["queues", "create"]);
     }
 
-    fn set(&mut self, name: &'static str, value: &str) {
+    pub(crate) fn set(&mut self, name: &'static str, value: &str) {
         self.env.retain(|(other, _)| *other != name);
         self.env.push((name, value.to_owned()));
     }
