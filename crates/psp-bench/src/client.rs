@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// The largest answer.
-const MAX_ANSWER: usize = 64 * 1024;
+const MAX_ANSWER: usize = 256 * 1024;
 
 pub(crate) struct Client {
     stream: TcpStream,
@@ -46,8 +46,9 @@ fn parse_head(bytes: &[u8]) -> anyhow::Result<Option<(u16, usize, usize)>> {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&bytes[..end])?;
     let status = head.get(9..12).context("no status")?.parse()?;
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).context("no length")?;
-    Ok(Some((status, end + 4, length.parse()?)))
+    let is_length = |name: &str| name.eq_ignore_ascii_case("content-length");
+    let length = head.lines().find_map(|line| line.split_once(": ").filter(|(name, _)| is_length(name)));
+    Ok(Some((status, end + 4, length.context("no length")?.1.parse()?)))
 }
 
 /// Where the number of a payment stands in its description: `Lightsaber 00000000`.

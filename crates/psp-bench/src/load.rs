@@ -46,6 +46,12 @@ impl Load {
         quantiles(&self.micros, &[0.5, 0.99, 0.999])
     }
 
+    /// A quantile of the latency, in milliseconds.
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    pub(crate) fn millis_at(&self, quantile: f64) -> f64 {
+        self.micros.value_at_quantile(quantile) as f64 / 1e3
+    }
+
     pub(crate) fn to_payable(&self) -> String {
         quantiles(&self.micros_to_payable, &[0.5, 0.99])
     }
@@ -65,13 +71,21 @@ struct Shared {
     stop: Cell<bool>,
 }
 
-/// Posts on that many connections for that long: as fast as answers come, or at a rate for all of them together. Beside
-/// them, one connection posts, and looks for its payable.
+/// How to load.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Options {
+    /// Payments a second, all connections together; as fast as answers come where there is none.
+    pub(crate) rate: Option<f64>,
+    /// Whether one connection more posts, and looks for its payable: needs a worker.
+    pub(crate) probe: bool,
+}
+
+/// Posts on that many connections for that long.
 pub(crate) async fn run(
     address: &str,
     connections: usize,
     duration: Duration,
-    rate: Option<f64>,
+    Options { rate, probe: probes }: Options,
 ) -> anyhow::Result<Load> {
     let shared = Rc::new(Shared {
         answers: Cell::new(0),
@@ -88,7 +102,9 @@ pub(crate) async fn run(
                 let client = Client::connect(address).await?;
                 tasks.push(tokio::task::spawn_local(connection(client, number, connections, rate, Rc::clone(&shared))));
             }
-            tasks.push(tokio::task::spawn_local(probe(Client::connect(address).await?, Rc::clone(&shared))));
+            if probes {
+                tasks.push(tokio::task::spawn_local(probe(Client::connect(address).await?, Rc::clone(&shared))));
+            }
             sleep(duration).await;
             shared.stop.set(true);
             for task in tasks {

@@ -15,7 +15,7 @@ use crate::client::{Client, get};
 /// How long starting, draining and stopping may take.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// A running `psp serve`, killed on drop.
+/// A running `psp`, killed on drop.
 pub(crate) struct Product {
     child: Child,
     dir: PathBuf,
@@ -24,7 +24,8 @@ pub(crate) struct Product {
     pub(crate) start_up: Duration,
 }
 
-fn command(psp: &Path, dir: &Path) -> anyhow::Result<Command> {
+/// A command of `psp` with these settings; on SQLite where they name no database.
+pub(crate) fn command(psp: &Path, dir: &Path, settings: &[(&str, String)]) -> anyhow::Result<Command> {
     let psp: PathBuf = psp.canonicalize().with_context(|| format!("{} is not built", psp.display()))?;
     let mut command = Command::new(psp);
     // Settings of whoever measures must not change what is measured.
@@ -32,15 +33,18 @@ fn command(psp: &Path, dir: &Path) -> anyhow::Result<Command> {
         command.env_remove(name);
     }
     command.current_dir(dir).env("DATABASE_URL", "sqlite://psp.db").stdin(Stdio::null());
+    command.envs(settings.iter().map(|(name, value)| (name, value)));
     Ok(command)
 }
 
 impl Product {
-    pub(crate) async fn start(psp: &Path, dir: &Path) -> anyhow::Result<Self> {
+    /// Starts a role and waits until it is ready.
+    pub(crate) async fn start(psp: &Path, dir: &Path, role: &str, settings: &[(&str, String)]) -> anyhow::Result<Self> {
         let address = free_address()?;
         let log = File::create(dir.join("psp.log"))?;
-        let mut command = command(psp, dir)?;
-        command.env("PSP_LISTEN", &address).stdout(log.try_clone()?).stderr(log).arg("serve");
+        let mut command = command(psp, dir, settings)?;
+        command.env("PSP_LISTEN", &address).env("PSP_ADMIN_LISTEN", &address);
+        command.stdout(log.try_clone()?).stderr(log).arg(role);
         let begun = Instant::now();
         let child = command.spawn()?;
         let mut product = Self { child, dir: dir.to_owned(), address, start_up: Duration::ZERO };
@@ -59,10 +63,7 @@ impl Product {
 
     /// A line of the process's status, in bytes: `VmRSS` is its memory now, `VmHWM` the most it ever had.
     pub(crate) fn memory(&self, line: &str) -> anyhow::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let value = status.lines().find_map(|l| l.strip_prefix(line)).context("no such line")?;
-        let kilobytes: u64 = value.trim_matches([':', ' ', '\t', 'k', 'B']).trim().parse()?;
-        Ok(kilobytes * 1024)
+        memory_of(self.child.id(), line)
     }
 
     /// Waits until no payment waits for approval; how many did, and for how long.
@@ -108,6 +109,14 @@ impl Drop for Product {
     }
 }
 
+/// A line of a process's status, in bytes.
+pub(crate) fn memory_of(process: u32, line: &str) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let value = status.lines().find_map(|l| l.strip_prefix(line)).context("no such line")?;
+    let kilobytes: u64 = value.trim_matches([':', ' ', '\t', 'k', 'B']).trim().parse()?;
+    Ok(kilobytes * 1024)
+}
+
 fn free_address() -> anyhow::Result<String> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
@@ -116,7 +125,7 @@ fn free_address() -> anyhow::Result<String> {
 pub(crate) fn settle(psp: &Path, dir: &Path) -> anyhow::Result<(u64, f64)> {
     let date = Command::new("date").args(["-u", "-d", "+31 days", "+%F"]).output()?;
     let date = String::from_utf8(date.stdout)?;
-    let output = command(psp, dir)?.args(["job", "settle-payables", "--json", "--date", date.trim()]).output()?;
+    let output = command(psp, dir, &[])?.args(["job", "settle-payables", "--json", "--date", date.trim()]).output()?;
     ensure!(output.status.success(), "settlement failed: {}", String::from_utf8_lossy(&output.stderr));
     let summary: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     Ok((summary["payables"].as_u64().context("payables")?, summary["seconds"].as_f64().context("seconds")?))

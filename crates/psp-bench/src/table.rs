@@ -60,3 +60,8 @@ impl Table {
         text
     }
 }
+
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+pub(crate) fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}

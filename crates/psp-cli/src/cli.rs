@@ -33,8 +33,10 @@ pub(crate) enum Command {
     Serve,
     /// Run the REST API
     Api,
-    /// Run the queue consumers
+    /// Run the queue consumers, and the relay where the queue is SQS
     Worker,
+    /// Run the relay from the outbox to SQS, which workers run, too
+    Relay,
     /// Run the scheduled jobs
     Scheduler,
     /// Create or update the database
@@ -64,7 +66,7 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it runs until it is told to stop.
     pub(crate) fn is_role(&self) -> bool {
-        matches!(self, Self::Serve | Self::Api | Self::Worker | Self::Scheduler)
+        matches!(self, Self::Serve | Self::Api | Self::Worker | Self::Relay | Self::Scheduler)
     }
 }
 

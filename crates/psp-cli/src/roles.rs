@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use metrics_exporter_prometheus::PrometheusHandle;
 use psp_domain::QueueName;
 use psp_domain::ports::QueueDepth;
@@ -26,17 +26,26 @@ const MEASURE: Duration = Duration::from_secs(5);
 
 /// What a process does.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each of them alone says what it means")]
 pub(crate) struct Roles {
     pub(crate) api: bool,
     pub(crate) worker: bool,
+    pub(crate) relay: bool,
     pub(crate) scheduler: bool,
 }
 
 impl Roles {
-    pub(crate) const ALL: Self = Self { api: true, worker: true, scheduler: true };
-    pub(crate) const API: Self = Self { api: true, worker: false, scheduler: false };
-    pub(crate) const WORKER: Self = Self { api: false, worker: true, scheduler: false };
-    pub(crate) const SCHEDULER: Self = Self { api: false, worker: false, scheduler: true };
+    pub(crate) const ALL: Self = Self { api: true, worker: true, relay: true, scheduler: true };
+    pub(crate) const API: Self = Self { api: true, ..Self::NONE };
+    pub(crate) const WORKER: Self = Self { worker: true, relay: true, ..Self::NONE };
+    pub(crate) const RELAY: Self = Self { relay: true, ..Self::NONE };
+    pub(crate) const SCHEDULER: Self = Self { scheduler: true, ..Self::NONE };
+    const NONE: Self = Self { api: false, worker: false, relay: false, scheduler: false };
+
+    /// Whether it talks to the broker, where there is one.
+    fn needs_queue(self) -> bool {
+        self.worker || self.relay
+    }
 }
 
 /// A part of the process; it ends only when told to.
@@ -52,12 +61,16 @@ pub(crate) async fn run(settings: Settings, roles: Roles) -> anyhow::Result<()> 
     if roles.api {
         start_api(&wiring, &stop, &mut parts, metrics.clone()).await?;
     } else if let Some(address) = wiring.settings.admin_listen {
-        let health = if roles.worker { wiring.worker_health().await? } else { wiring.health() };
+        let health = if roles.needs_queue() { wiring.worker_health().await? } else { wiring.health() };
         let router = psp_rest::admin_router(health, Some(metrics.clone()));
         listen(&wiring, &stop, &mut parts, "admin", address, router).await?;
     }
     if roles.worker {
         start_worker(&wiring, &stop, &mut parts).await?;
+    }
+    if roles.relay {
+        let started = start_relay(&wiring, &stop, &mut parts).await?;
+        ensure!(started || roles.worker, "there is nothing to relay: the queue is the database");
     }
     if roles.scheduler {
         start_scheduler(&wiring, &stop, &mut parts)?;
@@ -150,7 +163,7 @@ fn hint(address: SocketAddr) -> String {
 }
 
 async fn start_worker(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mut Parts) -> anyhow::Result<()> {
-    let (queue, relay) = (wiring.queue().await?, wiring.relay().await?);
+    let queue = wiring.queue().await?;
     let transactions = Arc::clone(&wiring.store.transactions);
     let transactions = psp_worker::transactions_handler(Arc::new(wiring.authorize()), transactions);
     let settlement = psp_worker::settlement_handler(wiring.settle());
@@ -161,16 +174,22 @@ async fn start_worker(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mu
             consumer.await;
             (name.as_str(), Ok(()))
         });
-        if let Some((outbox, broker)) = &relay {
-            let options = RelayOptions { retry: wiring.retry_policy(), ..RelayOptions::default() };
-            let relay = psp_worker::relay(Arc::clone(outbox), Arc::clone(broker), name, options, stop.clone());
-            parts.spawn(async move {
-                relay.await;
-                ("relay", Ok(()))
-            });
-        }
     }
     Ok(())
+}
+
+/// `false` where the outbox is the queue.
+async fn start_relay(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mut Parts) -> anyhow::Result<bool> {
+    let Some((outbox, broker)) = wiring.relay().await? else { return Ok(false) };
+    for name in QueueName::ALL {
+        let options = RelayOptions { retry: wiring.retry_policy(), ..RelayOptions::default() };
+        let relay = psp_worker::relay(Arc::clone(&outbox), Arc::clone(&broker), name, options, stop.clone());
+        parts.spawn(async move {
+            relay.await;
+            ("relay", Ok(()))
+        });
+    }
+    Ok(true)
 }
 
 fn start_scheduler(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mut Parts) -> anyhow::Result<()> {
@@ -194,7 +213,6 @@ async fn measure(wiring: Arc<Wiring>, roles: Roles) {
             continue;
         }
         record(&wiring, &outbox, "psp_outbox_depth", "psp_outbox_dead_letters", "psp_outbox_oldest_seconds");
-        // Only workers talk to the broker.
         if roles.worker
             && let Ok(queue) = wiring.queue().await
         {

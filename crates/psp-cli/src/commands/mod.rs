@@ -25,6 +25,7 @@ pub(crate) async fn run(command: Command, settings: Settings) -> anyhow::Result<
         Command::Dlq(dlq) => dlq::run(Wiring::open(settings).await?, dlq).await,
         Command::Api => roles::run(settings, Roles::API).await,
         Command::Worker => roles::run(settings, Roles::WORKER).await,
+        Command::Relay => roles::run(settings, Roles::RELAY).await,
         Command::Scheduler => roles::run(settings, Roles::SCHEDULER).await,
         Command::Serve => roles::run(settings, Roles::ALL).await,
         Command::Queues(Queues::Create) => queues::create(&settings).await,

@@ -40,10 +40,7 @@ async fn a_poison_message_is_a_dead_letter_that_can_be_replayed_or_discarded_and
     api.post("123", &example()).await;
     api.post("789", &example()).await;
     // A worker with another key cannot open the card; payments under its own key pass.
-    let mut command = place.command(&["serve"]);
-    let log = std::fs::File::create(place.path().join("stranger.log")).unwrap();
-    let mut stranger =
-        command.env("PSP_CARD_KEYS", KEYS[1]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    let mut stranger = place.start_with(&["serve"], &[("PSP_CARD_KEYS", KEYS[1])]).await;
     let begun = std::time::Instant::now();
     let letters = loop {
         let letters: Value = serde_json::from_str(&place.run(&["dlq", "list", "--json"])).unwrap();
@@ -53,8 +50,7 @@ async fn a_poison_message_is_a_dead_letter_that_can_be_replayed_or_discarded_and
         assert!(begun.elapsed() < crate::support::PATIENCE, "{letters}");
         crate::support::pause().await;
     };
-    stranger.kill().unwrap();
-    stranger.wait().unwrap();
+    stranger.kill();
     for letter in letters.as_array().unwrap() {
         assert!(letter["reason"].as_str().unwrap().contains("key that is not configured"), "{letters}");
         assert_eq!((&letter["queue"], &letter["receive_count"]), (&json!("transactions"), &json!(5)));

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Backend, Place, example_with, send_signal};
+use crate::support::{Backend, Place, example_with};
 
 /// A number and a code that do not come about by chance.
 const NUMBER: &str = "4929138265174050";
@@ -93,18 +93,15 @@ async fn a_stopped_process_leaves_no_ciphertext_of_ended_payments_in_its_file() 
     psp.terminate();
     assert!(psp.ended().await.success());
     // With shorter delays the payment ends: no gateway answers it.
-    let place_again = place;
-    let mut command = place_again.command(&["serve"]);
-    command.env("PSP_RETRY_BASE_MS", "1").env("PSP_RETRY_MAX_MS", "5").env("PSP_VISIBILITY_TIMEOUT_MS", "200");
-    let log = std::fs::File::create(place_again.path().join("second.log")).unwrap();
-    let mut second = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    let short = [("PSP_RETRY_BASE_MS", "1"), ("PSP_RETRY_MAX_MS", "5"), ("PSP_VISIBILITY_TIMEOUT_MS", "200")];
+    let mut second = place.start_with(&["serve"], &short).await;
     let begun = std::time::Instant::now();
-    while place_again.count("SELECT 1 FROM transactions WHERE status = 'failed'").await == 0 {
+    while place.count("SELECT 1 FROM transactions WHERE status = 'failed'").await == 0 {
         assert!(begun.elapsed() < crate::support::PATIENCE, "the payment does not end");
         crate::support::pause().await;
     }
-    send_signal(&second, "-TERM");
-    assert!(second.wait().unwrap().success());
-    let database = std::fs::read(place_again.path().join("psp.db")).unwrap();
+    second.terminate();
+    assert!(second.ended().await.success());
+    let database = std::fs::read(place.path().join("psp.db")).unwrap();
     assert!(!database.windows(32).any(|window| window == &sealed[33..65]), "ciphertext is left in a free page");
 }

@@ -112,10 +112,16 @@ impl Place {
 
     /// Starts a role and waits until it says that it has.
     pub(crate) async fn start(&self, args: &[&str]) -> Process {
+        self.start_with(args, &[]).await
+    }
+
+    /// Starts a role with some other settings.
+    pub(crate) async fn start_with(&self, args: &[&str], env: &[(&str, &str)]) -> Process {
         let number = std::fs::read_dir(self.path()).unwrap().count();
         let log = self.path().join(format!("log-{number}.txt"));
         let file = File::create(&log).unwrap();
         let mut command = self.command(args);
+        command.envs(env.iter().copied());
         let child = command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
         let mut process = Process { child, log, address: String::new() };
         process.await_log("started").await;
@@ -199,7 +205,9 @@ impl Process {
 
     /// Sends a signal, named as `kill` has it.
     pub(crate) fn signal(&self, signal: &str) {
-        send_signal(&self.child, signal);
+        // The shell's own `kill`: not every machine has one as a program.
+        let line = format!("kill {signal} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &line]).status().unwrap().success());
     }
 
     pub(crate) async fn ended(&mut self) -> ExitStatus {
@@ -271,12 +279,6 @@ impl Drop for Process {
 fn wait_for<T: Send>(future: impl Future<Output = T> + Send) -> T {
     let run = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future);
     std::thread::scope(|scope| scope.spawn(run).join().unwrap())
-}
-
-/// The shell's own `kill`: not every machine has one as a program.
-pub(crate) fn send_signal(child: &Child, signal: &str) {
-    let line = format!("kill {signal} {}", child.id());
-    assert!(Command::new("sh").args(["-c", &line]).status().unwrap().success());
 }
 
 /// The pause between two looks; every loop around it has a deadline.

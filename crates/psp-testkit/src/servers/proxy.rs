@@ -12,7 +12,7 @@ pub enum Fault {
     None,
     /// It passes, and the connection is cut before the server's answer to it comes back.
     CutAfter,
-    /// It passes twice.
+    /// It passes, and once more on a connection of its own, whose answer nobody gets.
     Twice,
     /// It does not pass, and the connection is cut.
     CutBefore,
@@ -49,7 +49,7 @@ impl FaultyProxy {
                 let decide = Arc::clone(&decide);
                 connections.spawn(async move {
                     if let Ok(server) = TcpStream::connect(&upstream).await {
-                        let _ = pass(client, server, &*decide).await;
+                        let _ = pass(client, server, &upstream, &*decide).await;
                     }
                 });
                 while connections.try_join_next().is_some() {}
@@ -70,12 +70,13 @@ impl Drop for FaultyProxy {
     }
 }
 
-async fn pass(client: TcpStream, server: TcpStream, decide: &Decide) -> std::io::Result<()> {
+async fn pass(client: TcpStream, server: TcpStream, upstream: &str, decide: &Decide) -> std::io::Result<()> {
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let mut buffer = vec![0; 256 * 1024];
     let mut answers = vec![0; 64 * 1024];
+    let mut repeats = JoinSet::new();
     loop {
         let count = tokio::select! {
             biased;
@@ -92,7 +93,7 @@ async fn pass(client: TcpStream, server: TcpStream, decide: &Decide) -> std::io:
         match if count == 0 { Fault::CutBefore } else { decide(piece) } {
             Fault::None => to_server.write_all(piece).await?,
             Fault::Twice => {
-                to_server.write_all(piece).await?;
+                repeats.spawn(repeat(upstream.to_owned(), piece.to_vec()));
                 to_server.write_all(piece).await?;
             }
             Fault::CutAfter => {
@@ -108,4 +109,13 @@ async fn pass(client: TcpStream, server: TcpStream, decide: &Decide) -> std::io:
             Fault::Silence => std::future::pending().await,
         }
     }
+}
+
+/// Sends a request, and reads what is answered for a while.
+async fn repeat(upstream: String, request: Vec<u8>) -> std::io::Result<()> {
+    let mut server = TcpStream::connect(upstream).await?;
+    server.write_all(&request).await?;
+    let mut answer = [0; 4096];
+    while server.read(&mut answer).await? > 0 {}
+    Ok(())
 }
