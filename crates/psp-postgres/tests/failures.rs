@@ -199,3 +199,34 @@ async fn a_lock_that_is_held_too_long_fails_the_write_and_writes_nothing() {
     holder.execute("COMMIT").await.unwrap();
     assert_eq!(store.apply(fixtures::approve(&transaction, SystemClock.now())).await.unwrap(), Verdict::Applied);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_is_verified_in_full() {
+    let (server, authority) = PostgresServer::with_tls("localhost").await;
+    let (_other, stranger) = PostgresServer::with_tls("localhost").await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(dir.path().join(name), text).unwrap();
+        dir.path().join(name).display().to_string()
+    };
+    let (right, wrong) = (file("right.pem", &authority), file("wrong.pem", &stranger));
+    let by_name = server.url.replace("127.0.0.1", "localhost");
+    let open = async |url: &str, mode: &str, root: &str| {
+        PgStore::open(PgOptions::new(format!("{url}?sslmode={mode}&sslrootcert={root}")), Arc::new(SystemClock)).await
+    };
+    let store = open(&by_name, "verify-full", &right).await.unwrap();
+    let (_, change) = payment();
+    assert_eq!(store.apply(change).await.unwrap(), Verdict::Applied);
+    let mut connection =
+        PgConnection::connect(&format!("{by_name}?sslmode=verify-full&sslrootcert={right}")).await.unwrap();
+    let ssl: bool = sqlx::query_scalar(
+        "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'psp'",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .unwrap();
+    assert!(ssl, "every connection is encrypted");
+    assert!(open(&by_name, "verify-full", &wrong).await.is_err(), "another authority");
+    assert!(open(&server.url, "verify-full", &right).await.is_err(), "another name");
+    assert!(open(&server.url, "verify-ca", &right).await.is_ok(), "the name is not asked for");
+}

@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use psp_domain::ports::{IdGenerator, UuidV7Generator};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
@@ -77,10 +78,29 @@ impl PostgresServer {
     /// A new one from the machine's binaries, in a temporary directory.
     pub async fn native(settings: &[&str]) -> Self {
         let user = unprivileged();
-        let dir = tempfile::Builder::new().prefix("psp-postgres-").tempdir().unwrap().keep();
-        if let Some((uid, gid)) = user {
-            std::os::unix::fs::chown(&dir, Some(uid), Some(gid)).unwrap();
+        Self::native_in(directory(user), user, settings).await
+    }
+
+    /// A native one that speaks TLS under that name, with a certificate of an authority that is made for it; and that
+    /// authority's certificate, as PEM.
+    pub async fn with_tls(name: &str) -> (Self, String) {
+        let user = unprivileged();
+        let dir = directory(user);
+        let (certificate, key, authority) = certify(name);
+        let mut settings = vec!["ssl=on".to_owned()];
+        for (setting, file, text) in [("ssl_cert_file", "cert.pem", certificate), ("ssl_key_file", "key.pem", key)] {
+            use std::os::unix::fs::PermissionsExt;
+            let path = dir.join(file);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            own(&path, user);
+            settings.push(format!("{setting}={}", path.display()));
         }
+        let settings: Vec<_> = settings.iter().map(String::as_str).collect();
+        (Self::native_in(dir, user, &settings).await, authority)
+    }
+
+    async fn native_in(dir: PathBuf, user: Option<(u32, u32)>, settings: &[&str]) -> Self {
         let mut initdb = Command::new(binary("initdb"));
         initdb.args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N", "-D"]).arg(dir.join("data"));
         as_user(&mut initdb, user);
@@ -163,6 +183,32 @@ impl PostgresServer {
         let options: PgConnectOptions = self.url.parse().unwrap();
         Database { url: options.database(&name).to_url_lossy().to_string(), admin: self.url.clone(), name }
     }
+}
+
+/// A temporary directory of that user, which the server's keeper removes.
+fn directory(user: Option<(u32, u32)>) -> PathBuf {
+    let dir = tempfile::Builder::new().prefix("psp-postgres-").tempdir().unwrap().keep();
+    own(&dir, user);
+    dir
+}
+
+fn own(path: &Path, user: Option<(u32, u32)>) {
+    if let Some((uid, gid)) = user {
+        std::os::unix::fs::chown(path, Some(uid), Some(gid)).unwrap();
+    }
+}
+
+/// A certificate for that name, its key, and the certificate of the authority that issued it, as PEM.
+fn certify(name: &str) -> (String, String, String) {
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.distinguished_name.push(DnType::CommonName, "authority of a test");
+    let issuer_key = KeyPair::generate().unwrap();
+    let root = authority.self_signed(&issuer_key).unwrap().pem();
+    let issuer = Issuer::new(authority, issuer_key);
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    (certificate.pem(), key.serialize_pem(), root)
 }
 
 /// A test's own settings, after those of every test server.
