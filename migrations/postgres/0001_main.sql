@@ -73,7 +73,7 @@ CREATE TABLE outbox (
     queue         text,
     visible_at    timestamptz, -- when it can be received next
     receive_count integer     NOT NULL DEFAULT 0,
-    lease         bigint      NOT NULL DEFAULT 0, -- names the latest delivery; never goes back
+    lease         bigint      NOT NULL DEFAULT 0, -- names the latest delivery and moves on when it ends; never goes back
     reason        text,        -- why the latest attempt failed
     dead_at       timestamptz
 ) WITH (autovacuum_vacuum_scale_factor = 0.05);

@@ -168,7 +168,7 @@ async fn start_worker(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mu
     let transactions = psp_worker::transactions_handler(Arc::new(wiring.authorize()), transactions);
     let settlement = psp_worker::settlement_handler(wiring.settle());
     for (name, handler) in [(QueueName::Transactions, transactions), (QueueName::PayablesSettlement, settlement)] {
-        let options = wiring.consumer_options();
+        let options = wiring.consumer_options(name);
         let consumer = psp_worker::consume(Arc::clone(&queue), name, handler, options, stop.clone());
         parts.spawn(async move {
             consumer.await;

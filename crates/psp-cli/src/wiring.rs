@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use psp_batch::{BatchOptions, BatchingStore};
+use psp_domain::QueueName;
 use psp_domain::ports::{
     BalanceReader, DeadLetters, Gateway, Health, IdempotencyStore, Leadership, Outbox, PayableReader, Queue,
     SettlementStore, Store, TransactionReader,
@@ -20,6 +21,9 @@ use tokio::sync::OnceCell;
 
 use crate::rds::RdsTokens;
 use crate::settings::{Database, Settings};
+
+/// The most settlement chunks in hand: each keeps a connection of the database busy.
+const MAX_CHUNKS_AT_ONCE: usize = 4;
 
 /// The parts that roles and jobs are made of.
 pub(crate) struct Wiring {
@@ -187,9 +191,10 @@ impl Wiring {
         RetryPolicy { base: self.settings.retry_base, max: self.settings.retry_max }
     }
 
-    pub(crate) fn consumer_options(&self) -> ConsumerOptions {
+    pub(crate) fn consumer_options(&self, queue: QueueName) -> ConsumerOptions {
+        let most = if queue == QueueName::PayablesSettlement { MAX_CHUNKS_AT_ONCE } else { usize::MAX };
         ConsumerOptions {
-            concurrency: self.settings.worker_concurrency,
+            concurrency: self.settings.worker_concurrency.min(most),
             retry: self.retry_policy(),
             grace: self.settings.shutdown_grace.mul_f32(0.8),
             ..ConsumerOptions::default()

@@ -127,7 +127,7 @@ async fn write(
             FROM UNNEST($9::int[], $10::uuid[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[],
                     $16::smallint[], $17::bigint[], $18::timestamptz[])
                 AS u (n, id, expected, status, status_reason, gateway, gateway_reference, waiting_payables, version, updated_at)
-            WHERE t.id = u.id AND t.version = u.expected
+            WHERE t.id = ANY ($10) AND t.id = u.id AND t.version = u.expected
             RETURNING u.n
         ), refused AS (
             SELECT n FROM asked_keys WHERE (customer_id, key) NOT IN (SELECT customer_id, key FROM taken_keys)
@@ -251,7 +251,8 @@ async fn explain(
     let rows = sqlx::query!(
         r#"SELECT e.id IS NOT NULL AS "there!", t.version AS "version?"
         FROM UNNEST($1::uuid[], $2::uuid[]) WITH ORDINALITY AS asked (event, transaction, place)
-        LEFT JOIN outbox AS e ON e.id = asked.event LEFT JOIN transactions AS t ON t.id = asked.transaction
+        LEFT JOIN outbox AS e ON e.id = asked.event AND e.id = ANY ($1)
+        LEFT JOIN transactions AS t ON t.id = asked.transaction AND t.id = ANY ($2)
         ORDER BY place"#,
         &events,
         &transactions

@@ -125,7 +125,9 @@ impl Kind {
         // Every statement finds its rows by an index; the planner, which knows nothing of the sizes of arrays, and nothing of
         // a table that has just grown, must not choose to read a whole one.
         let connect = connect.clone().options([("enable_seqscan", "off"), ("jit", "off")]);
-        // Writes do so at whatever values, so their plans are made once.
+        // Writes do so at whatever values, so their plans are made once, perhaps while the tables are still empty. So every
+        // statement names the rows of a growing table by a condition on an index (`id = ANY`), besides joining them: else a
+        // plan for an empty table might walk its whole index.
         let fixed = ("plan_cache_mode", "force_generic_plan");
         match self {
             Self::Writes => connect.options([fixed]),

@@ -37,8 +37,8 @@ impl IdempotencyStore for PgStore {
     async fn purge_expired(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, StoreError> {
         let purged = repeat(|| {
             let query = sqlx::query!(
-                "DELETE FROM idempotency_keys WHERE (customer_id, key) IN (SELECT customer_id, key FROM idempotency_keys \
-                 WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+                "DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY (SELECT ctid FROM idempotency_keys \
+                 WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
                 now,
                 i64::from(limit)
             );

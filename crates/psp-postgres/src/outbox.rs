@@ -28,8 +28,9 @@ impl Outbox for PgStore {
         let at = self.now() + after;
         let done = repeat(|| {
             let query = sqlx::query!(
-                "UPDATE outbox AS o SET visible_at = $3, reason = $4 FROM UNNEST($1::uuid[], $2::bigint[]) AS p (id, lease) \
-                 WHERE o.id = p.id AND o.lease = p.lease AND o.visible_at IS NOT NULL",
+                "UPDATE outbox AS o SET visible_at = $3, reason = $4, lease = o.lease + 1 \
+                 FROM UNNEST($1::uuid[], $2::bigint[]) AS p (id, lease) \
+                 WHERE o.id = ANY ($1) AND o.id = p.id AND o.lease = p.lease",
                 &ids,
                 &leases,
                 at,
@@ -43,19 +44,20 @@ impl Outbox for PgStore {
 }
 
 impl PgStore {
-    /// Claims messages for a relay: no counting, because a broker that is down makes no message poison.
+    /// Claims messages for a relay: no counting, because a broker that is down makes no message poison. Earlier events are
+    /// looked up by their aggregate; asking for `visible_at IS NOT NULL` would tempt the planner to read all that is pending.
     async fn claim_unsent(&self, queue: QueueName, max: usize) -> Result<Vec<Delivery>, StoreError> {
         let now = self.now();
         let until = now + self.options.visibility_timeout;
         let rows = repeat(|| {
             let query = sqlx::query_as!(
                 Claimed,
-                "WITH next AS (SELECT id FROM outbox AS o WHERE queue = $1 AND visible_at <= $2 \
-                 AND NOT EXISTS (SELECT 1 FROM outbox AS earlier WHERE earlier.aggregate_id = o.aggregate_id \
-                 AND earlier.sequence < o.sequence AND earlier.queue = o.queue AND earlier.visible_at IS NOT NULL) \
-                 ORDER BY visible_at, id LIMIT $3 FOR UPDATE SKIP LOCKED) \
-                 UPDATE outbox AS o SET visible_at = $4, lease = o.lease + 1 FROM next WHERE o.id = next.id \
-                 RETURNING o.id, o.kind, o.aggregate_id, o.body, o.receive_count, o.lease",
+                "UPDATE outbox SET visible_at = $4, lease = lease + 1 \
+                 WHERE id = ANY (ARRAY (SELECT id FROM outbox AS o WHERE queue = $1 AND visible_at <= $2 \
+                 AND 0 = (SELECT count(*) FROM outbox AS earlier WHERE earlier.aggregate_id = o.aggregate_id \
+                 AND earlier.sequence < o.sequence AND coalesce(earlier.visible_at, 'infinity') <> 'infinity') \
+                 ORDER BY visible_at, id LIMIT $3 FOR UPDATE SKIP LOCKED)) \
+                 RETURNING id, kind, aggregate_id, body, receive_count, lease",
                 queue.as_str(),
                 now,
                 i64::try_from(max).unwrap_or(i64::MAX),

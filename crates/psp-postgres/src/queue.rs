@@ -1,11 +1,14 @@
 //! The outbox table as a queue: `FOR UPDATE SKIP LOCKED`, so that receivers never wait for each other.
+//!
+//! A row's `lease` names the latest delivery and moves on when that has ended, so a receipt is a primary key and a number.
+//! No statement under a lease asks for `visible_at`: the planner would be tempted to read the index of what is pending.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use psp_domain::ports::{Delivery, Message, Queue, QueueDepth, QueueError, StoreError};
-use psp_domain::{MessageId, QueueName};
+use psp_domain::{EventKind, MessageId, QueueName};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
@@ -54,8 +57,7 @@ impl Queue for PgStore {
         let at = self.now() + after;
         let done = repeat(|| {
             let query = sqlx::query!(
-                "UPDATE outbox SET visible_at = $3, reason = $4 \
-                 WHERE id = $1 AND lease = $2 AND visible_at IS NOT NULL",
+                "UPDATE outbox SET visible_at = $3, reason = $4, lease = lease + 1 WHERE id = $1 AND lease = $2",
                 id,
                 lease,
                 at,
@@ -71,12 +73,7 @@ impl Queue for PgStore {
         let Some((id, lease)) = receipt(delivery) else { return Ok(false) };
         let at = self.now() + self.options.visibility_timeout;
         let done = repeat(|| {
-            let query = sqlx::query!(
-                "UPDATE outbox SET visible_at = $3 WHERE id = $1 AND lease = $2 AND visible_at IS NOT NULL",
-                id,
-                lease,
-                at
-            );
+            let query = sqlx::query!("UPDATE outbox SET visible_at = $3 WHERE id = $1 AND lease = $2", id, lease, at);
             query.execute(&self.leases)
         });
         Ok(done.await.map_err(broken)?.rows_affected() == 1)
@@ -87,8 +84,8 @@ impl Queue for PgStore {
         let now = self.now();
         let done = repeat(|| {
             let query = sqlx::query!(
-                "UPDATE outbox SET visible_at = NULL, dead_at = $3, reason = $4 \
-                 WHERE id = $1 AND lease = $2 AND visible_at IS NOT NULL",
+                "UPDATE outbox SET visible_at = NULL, dead_at = $3, reason = $4, lease = lease + 1 \
+                 WHERE id = $1 AND lease = $2",
                 id,
                 lease,
                 now,
@@ -159,11 +156,10 @@ impl PgStore {
         let rows = repeat(|| {
             let query = sqlx::query_as!(
                 Claimed,
-                "WITH next AS (SELECT id FROM outbox WHERE queue = $1 AND visible_at <= $2 \
-                 ORDER BY visible_at, id LIMIT $3 FOR UPDATE SKIP LOCKED) \
-                 UPDATE outbox AS o SET visible_at = $4, receive_count = o.receive_count + 1, lease = o.lease + 1 \
-                 FROM next WHERE o.id = next.id \
-                 RETURNING o.id, o.kind, o.aggregate_id, o.body, o.receive_count, o.lease",
+                "UPDATE outbox SET visible_at = $4, receive_count = receive_count + 1, lease = lease + 1 \
+                 WHERE id = ANY (ARRAY (SELECT id FROM outbox WHERE queue = $1 AND visible_at <= $2 \
+                 ORDER BY visible_at, id LIMIT $3 FOR UPDATE SKIP LOCKED)) \
+                 RETURNING id, kind, aggregate_id, body, receive_count, lease",
                 queue.as_str(),
                 now,
                 i64::try_from(max).unwrap_or(i64::MAX),
@@ -187,9 +183,9 @@ impl PgStore {
         let buried = repeat(|| {
             let query = sqlx::query!(
                 "UPDATE outbox AS o SET visible_at = NULL, dead_at = $3, receive_count = o.receive_count - 1, \
-                 reason = coalesce(o.reason, 'received too often without an answer') \
+                 lease = o.lease + 1, reason = coalesce(o.reason, 'received too often without an answer') \
                  FROM UNNEST($1::uuid[], $2::bigint[]) AS p (id, lease) \
-                 WHERE o.id = p.id AND o.lease = p.lease AND o.visible_at IS NOT NULL",
+                 WHERE o.id = ANY ($1) AND o.id = p.id AND o.lease = p.lease",
                 &ids,
                 &leases,
                 now
@@ -205,16 +201,20 @@ impl PgStore {
         if deliveries.is_empty() {
             return Ok(());
         }
-        let (ids, leases) = receipts(deliveries);
+        let is_event = |delivery: &Delivery| EventKind::from_name(&delivery.message.kind).is_some();
+        let (events, commands): (Vec<_>, Vec<_>) = deliveries.iter().cloned().partition(is_event);
+        let ((events, event_leases), (commands, command_leases)) = (receipts(&events), receipts(&commands));
         let done = repeat(|| {
             let query = sqlx::query!(
-                "WITH done AS (SELECT * FROM UNNEST($1::uuid[], $2::bigint[]) AS d (id, lease)), \
-                 events AS (UPDATE outbox AS o SET visible_at = NULL FROM done \
-                 WHERE o.id = done.id AND o.lease = done.lease AND o.visible_at IS NOT NULL AND o.sequence IS NOT NULL) \
-                 DELETE FROM outbox AS o USING done \
-                 WHERE o.id = done.id AND o.lease = done.lease AND o.visible_at IS NOT NULL AND o.sequence IS NULL",
-                &ids,
-                &leases
+                "WITH events AS (UPDATE outbox AS o SET visible_at = NULL, lease = o.lease + 1 \
+                 FROM UNNEST($1::uuid[], $2::bigint[]) AS d (id, lease) \
+                 WHERE o.id = ANY ($1) AND o.id = d.id AND o.lease = d.lease) \
+                 DELETE FROM outbox AS o USING UNNEST($3::uuid[], $4::bigint[]) AS d (id, lease) \
+                 WHERE o.id = ANY ($3) AND o.id = d.id AND o.lease = d.lease",
+                &events,
+                &event_leases,
+                &commands,
+                &command_leases
             );
             query.execute(&self.leases)
         });

@@ -152,7 +152,8 @@ impl PgStore {
                     version = CASE WHEN t.waiting_payables = d.paid THEN t.version + 1 ELSE t.version END,
                     updated_at = CASE WHEN t.waiting_payables = d.paid THEN $3 ELSE t.updated_at END
                 FROM (SELECT transaction_id, count(*)::smallint AS paid FROM paid GROUP BY transaction_id) AS d
-                WHERE t.id = d.transaction_id AND t.status = 'pending_payment'
+                WHERE t.id = ANY (ARRAY (SELECT transaction_id FROM paid)) AND t.id = d.transaction_id
+                    AND t.status = 'pending_payment'
                 RETURNING t.id, t.customer_id, t.version, t.amount, t.currency, t.status
             ), moved AS (
                 INSERT INTO balances AS old (customer_id, currency, available, waiting_funds)
@@ -178,7 +179,7 @@ impl PgStore {
             )
             UPDATE settlement_chunks AS s SET settled_at = $3, payables = (SELECT count(*) FROM paid),
                 transactions = (SELECT count(*) FROM counted WHERE status = 'paid')
-            FROM chunk WHERE s.run_id = chunk.run_id AND s.number = chunk.number
+            WHERE s.run_id = $1 AND s.number = $2 AND EXISTS (SELECT FROM chunk)
             RETURNING s.payables, s.transactions"#,
             chunk.run_id.0,
             chunk.number.cast_signed(),

@@ -112,6 +112,7 @@ impl<'a> Postgres<'a> {
             load::run(&psp.address, connections, WARM_UP, Options::default()).await?;
             let (mut load, mut ordinary, mut strongest) = (Load::nothing()?, 0.0, 0.0);
             for _ in 0..ROUNDS {
+                self.databases.checkpoint().await?;
                 ordinary +=
                     pgbench::run(self.dir, &url, pgbench::ORDINARY, connections, self.seconds() / (2 * ROUNDS))?;
                 load.add(&load::run(&psp.address, connections, self.seconds() / ROUNDS, Options::default()).await?)?;

@@ -31,7 +31,7 @@ async fn settle(wiring: &Wiring, date: Option<NaiveDate>, chunk_size: u32, json:
     let handler = psp_worker::settlement_handler(settle.clone());
     let (queue, relay) = (wiring.queue().await?, wiring.relay().await?);
     let (name, mut parts) = (QueueName::PayablesSettlement, JoinSet::new());
-    parts.spawn(psp_worker::consume(queue, name, handler, wiring.consumer_options(), stop.clone()));
+    parts.spawn(psp_worker::consume(queue, name, handler, wiring.consumer_options(name), stop.clone()));
     if let Some((outbox, broker)) = relay {
         let options = RelayOptions { retry: wiring.retry_policy(), ..RelayOptions::default() };
         parts.spawn(psp_worker::relay(outbox, broker, name, options, stop.clone()));

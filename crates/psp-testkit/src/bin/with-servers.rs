@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use psp_testkit::servers::{DATABASE_URL, PostgresServer, SQS_ENDPOINT, SqsServer};
 
 /// What is usual for a server with some memory, so that checkpoints do not disturb short measurements.
-const DURABLE: [&str; 4] =
-    ["max_connections=400", "shared_buffers=1GB", "max_wal_size=8GB", "checkpoint_timeout=15min"];
+const DURABLE: [&str; 5] =
+    ["max_connections=400", "shared_buffers=1GB", "min_wal_size=4GB", "max_wal_size=8GB", "checkpoint_timeout=15min"];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
