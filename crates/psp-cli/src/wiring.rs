@@ -23,7 +23,7 @@ use crate::rds::RdsTokens;
 use crate::settings::{Database, Settings};
 
 /// The most settlement chunks in hand: each keeps a connection of the database busy.
-const MAX_CHUNKS_AT_ONCE: usize = 4;
+const MAX_CHUNKS_AT_ONCE: usize = 3;
 
 /// The parts that roles and jobs are made of.
 pub(crate) struct Wiring {

@@ -44,38 +44,56 @@ impl TryFrom<Row> for Payable {
     }
 }
 
+/// Selects whole rows.
+macro_rules! select {
+    ($rest:tt, $($argument:expr),*) => {
+        sqlx::query_as!(
+            Row,
+            "SELECT id, transaction_id, installment, customer_id, currency, fee_percent, fee, receivable, status, \
+             payment_date, created_at, updated_at FROM payables " + $rest,
+            $($argument),*
+        )
+    };
+}
+
 #[async_trait]
 impl PayableReader for PgStore {
     async fn find(&self, customer: &CustomerId, id: PayableId) -> Result<Option<Payable>, StoreError> {
         let row = repeat(|| {
-            let query = sqlx::query_as!(
-                Row,
-                "SELECT id, transaction_id, installment, customer_id, currency, fee_percent, fee, receivable, status, \
-                 payment_date, created_at, updated_at FROM payables WHERE id = $1 AND customer_id = $2",
-                id.0,
-                customer.as_str()
-            );
-            query.fetch_optional(&self.reads)
+            select!("WHERE id = $1 AND customer_id = $2", id.0, customer.as_str()).fetch_optional(&self.reads)
         });
         row.await?.map(Payable::try_from).transpose()
     }
 
     async fn list(&self, customer: &CustomerId, page: PageRequest) -> Result<Page<Payable>, StoreError> {
-        let rows = repeat(|| {
-            let query = sqlx::query_as!(
-                Row,
-                "SELECT id, transaction_id, installment, customer_id, currency, fee_percent, fee, receivable, status, \
-                 payment_date, created_at, updated_at FROM payables \
-                 WHERE id = ANY (ARRAY (SELECT id FROM payables WHERE customer_id = $1 AND id < $2 \
-                 ORDER BY id DESC LIMIT $3 OFFSET $4)) ORDER BY id DESC",
-                customer.as_str(),
-                page.after().unwrap_or(Uuid::max()),
-                i64::from(page.limit()) + 1,
-                i64::from(page.offset())
-            );
-            query.fetch_all(&self.reads)
-        });
-        let payables = rows.await?.into_iter().map(Payable::try_from).collect::<Result<_, _>>()?;
+        let (after, limit) = (page.after().unwrap_or(Uuid::max()), i64::from(page.limit()) + 1);
+        let rows = if page.offset() == 0 {
+            repeat(|| {
+                let query = select!(
+                    "WHERE customer_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+                    customer.as_str(),
+                    after,
+                    limit
+                );
+                query.fetch_all(&self.reads)
+            })
+            .await?
+        } else {
+            // The ids come from the index alone, so that skipped rows are never read.
+            repeat(|| {
+                let query = select!(
+                    "WHERE id = ANY (ARRAY (SELECT id FROM payables WHERE customer_id = $1 AND id < $2 \
+                     ORDER BY id DESC LIMIT $3 OFFSET $4)) ORDER BY id DESC",
+                    customer.as_str(),
+                    after,
+                    limit,
+                    i64::from(page.offset())
+                );
+                query.fetch_all(&self.reads)
+            })
+            .await?
+        };
+        let payables = rows.into_iter().map(Payable::try_from).collect::<Result<_, _>>()?;
         Ok(Page::from_rows(payables, page, |p: &Payable| p.id.0))
     }
 }

@@ -62,56 +62,66 @@ impl TryFrom<Row> for Transaction {
     }
 }
 
+/// Selects whole rows; the first argument is the sealed card, or NULL where it is not asked for.
+macro_rules! select {
+    ($card:tt, $rest:tt, $($argument:expr),*) => {
+        sqlx::query_as!(
+            Row,
+            "SELECT id, customer_id, description, amount, currency, payment_method, card_holder_name, card_expiry, \
+             card_last_four, card_brand, installments, status, status_reason, gateway, gateway_reference, version, \
+             created_at, updated_at, " + $card + " AS sealed_card FROM transactions " + $rest,
+            $($argument),*
+        )
+    };
+}
+
 #[async_trait]
 impl TransactionReader for PgStore {
     async fn find(&self, customer: &CustomerId, id: TransactionId) -> Result<Option<Transaction>, StoreError> {
         let row = repeat(|| {
-            let query = sqlx::query_as!(
-                Row,
-                "SELECT id, customer_id, description, amount, currency, payment_method, card_holder_name, card_expiry, \
-                 card_last_four, card_brand, installments, status, status_reason, gateway, gateway_reference, version, \
-                 created_at, updated_at, NULL::bytea AS sealed_card FROM transactions WHERE id = $1 AND customer_id = $2",
-                id.0,
-                customer.as_str()
-            );
+            let query = select!("NULL::bytea", "WHERE id = $1 AND customer_id = $2", id.0, customer.as_str());
             query.fetch_optional(&self.reads)
         });
         row.await?.map(Transaction::try_from).transpose()
     }
 
     async fn list(&self, customer: &CustomerId, page: PageRequest) -> Result<Page<Transaction>, StoreError> {
-        // The ids come from the index alone, so that skipped rows are never read.
-        let rows = repeat(|| {
-            let query = sqlx::query_as!(
-                Row,
-                "SELECT id, customer_id, description, amount, currency, payment_method, card_holder_name, card_expiry, \
-                 card_last_four, card_brand, installments, status, status_reason, gateway, gateway_reference, version, \
-                 created_at, updated_at, NULL::bytea AS sealed_card FROM transactions \
-                 WHERE id = ANY (ARRAY (SELECT id FROM transactions WHERE customer_id = $1 AND id < $2 \
-                 ORDER BY id DESC LIMIT $3 OFFSET $4)) ORDER BY id DESC",
-                customer.as_str(),
-                page.after().unwrap_or(Uuid::max()),
-                i64::from(page.limit()) + 1,
-                i64::from(page.offset())
-            );
-            query.fetch_all(&self.reads)
-        });
-        let transactions = rows.await?.into_iter().map(Transaction::try_from).collect::<Result<_, _>>()?;
+        let (after, limit) = (page.after().unwrap_or(Uuid::max()), i64::from(page.limit()) + 1);
+        let rows = if page.offset() == 0 {
+            repeat(|| {
+                let query = select!(
+                    "NULL::bytea",
+                    "WHERE customer_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+                    customer.as_str(),
+                    after,
+                    limit
+                );
+                query.fetch_all(&self.reads)
+            })
+            .await?
+        } else {
+            // The ids come from the index alone, so that skipped rows are never read.
+            repeat(|| {
+                let query = select!(
+                    "NULL::bytea",
+                    "WHERE id = ANY (ARRAY (SELECT id FROM transactions WHERE customer_id = $1 AND id < $2 \
+                     ORDER BY id DESC LIMIT $3 OFFSET $4)) ORDER BY id DESC",
+                    customer.as_str(),
+                    after,
+                    limit,
+                    i64::from(page.offset())
+                );
+                query.fetch_all(&self.reads)
+            })
+            .await?
+        };
+        let transactions = rows.into_iter().map(Transaction::try_from).collect::<Result<_, _>>()?;
         Ok(Page::from_rows(transactions, page, |t: &Transaction| t.id.0))
     }
 
     async fn load_for_authorization(&self, ids: &[TransactionId]) -> Result<Vec<UnauthorizedTransaction>, StoreError> {
         let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
-        let rows = repeat(|| {
-            let query = sqlx::query_as!(
-                Row,
-                "SELECT id, customer_id, description, amount, currency, payment_method, card_holder_name, card_expiry, \
-                 card_last_four, card_brand, installments, status, status_reason, gateway, gateway_reference, version, \
-                 created_at, updated_at, sealed_card FROM transactions WHERE id = ANY ($1)",
-                &ids
-            );
-            query.fetch_all(&self.reads)
-        });
+        let rows = repeat(|| select!("sealed_card", "WHERE id = ANY ($1)", &ids).fetch_all(&self.reads));
         let load = |mut row: Row| {
             let card = row.sealed_card.take().map(SealedCard);
             Ok(UnauthorizedTransaction { transaction: row.try_into()?, card })

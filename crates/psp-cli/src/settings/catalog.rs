@@ -85,14 +85,14 @@ settings! {
     queue, "PSP_QUEUE", "database", false, "The queue: `database` (the outbox table is the queue) or `sqs` (a relay moves the outbox of Postgres to it)";
     sqs_prefix, "PSP_SQS_PREFIX", "psp-", false, "What the names of the SQS queues start with; region, credentials and endpoint come from the `AWS_*` variables";
     listen, "PSP_LISTEN", "127.0.0.1:3000", false, "The address of the API; port 0 takes a free one";
-    admin_listen, "PSP_ADMIN_LISTEN", "", false, "An address for health and metrics of `psp worker` and `psp scheduler`; none where absent";
+    admin_listen, "PSP_ADMIN_LISTEN", "", false, "An address for health and metrics of `psp worker`, `psp relay` and `psp scheduler`; none where absent";
     auth, "PSP_AUTH", "header", false, "Who a customer is: `header` trusts `x-customer-id`, for use behind an authenticating gateway";
     default_currency, "PSP_DEFAULT_CURRENCY", "BRL", false, "ISO 4217: the currency of requests that name none";
     refuse_expired_cards, "PSP_REFUSE_EXPIRED_CARDS", "false", false, "`true` answers 422 to an expiry in the past; otherwise the issuer judges";
     card_keys, "PSP_CARD_KEYS", "", true, "Secret. 32-byte keys in base64, separated by commas: the first seals cards, all open; where absent, a key file made beside the SQLite database";
     settlement_cron, "PSP_SETTLEMENT_CRON", "5 0 * * *", false, "When due payables are settled: cron, 5 or 6 fields, UTC";
     purge_cron, "PSP_PURGE_CRON", "35 * * * *", false, "When expired idempotency keys are deleted: cron, 5 or 6 fields, UTC";
-    settlement_chunk_size, "PSP_SETTLEMENT_CHUNK_SIZE", "1000", false, "Payables of one settlement transaction, 1 to 10000";
+    settlement_chunk_size, "PSP_SETTLEMENT_CHUNK_SIZE", "2500", false, "Payables of one settlement transaction, 1 to 10000";
     worker_concurrency, "PSP_WORKER_CONCURRENCY", "128", false, "Messages in hand per queue, 1 to 4096";
     visibility_timeout_ms, "PSP_VISIBILITY_TIMEOUT_MS", "30000", false, "How long a message stays with a worker before it comes again, 100 ms to 12 h; extended while the worker lives";
     gateway_timeout_ms, "PSP_GATEWAY_TIMEOUT_MS", "10000", false, "How long a gateway may take, 1 ms to 2 min";

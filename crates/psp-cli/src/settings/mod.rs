@@ -164,6 +164,9 @@ impl Settings {
         if settings.retry_max < settings.retry_base {
             p.fault("PSP_RETRY_MAX_MS", &"must be at least PSP_RETRY_BASE_MS");
         }
+        if settings.rds_iam && !texts.get("DATABASE_URL").contains("sslmode=verify-full") {
+            p.fault("PSP_DATABASE_AUTH", &"rds_iam needs sslmode=verify-full in DATABASE_URL: a token is a password");
+        }
         let faults = p.into_faults();
         if faults.is_empty() { Ok(settings) } else { Err(WrongSettings(faults)) }
     }
@@ -283,6 +286,9 @@ mod tests {
     fn what_needs_postgres_or_a_key_says_so() {
         let error = settings(&[("DATABASE_URL", "postgres://psp@localhost/psp")]).map(drop).unwrap_err();
         assert!(error.starts_with("PSP_CARD_KEYS is required"), "{error}");
+        let iam = ("PSP_DATABASE_AUTH", "rds_iam");
+        let error = settings(&[iam, ("DATABASE_URL", "postgres://psp@localhost/psp")]).map(drop).unwrap_err();
+        assert!(error.contains("sslmode=verify-full"), "{error}");
         let error = settings(&[("PSP_QUEUE", "sqs"), ("PSP_SQS_PREFIX", "a b")]).map(drop).unwrap_err();
         assert!(error.contains("PSP_QUEUE sqs needs") && error.contains("PSP_SQS_PREFIX must be"), "{error}");
     }
