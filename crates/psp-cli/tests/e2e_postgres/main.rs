@@ -8,6 +8,7 @@ mod bad_input;
 mod clients;
 #[path = "../e2e/durability.rs"]
 mod durability;
+mod leading;
 #[path = "../e2e/main_job.rs"]
 mod main_job;
 #[path = "../e2e/operations.rs"]
