@@ -229,8 +229,11 @@ fn record(wiring: &Wiring, depths: &[QueueDepth], pending: &'static str, dead: &
         let queue = depth.queue.as_str();
         metrics::gauge!(pending, "queue" => queue).set(depth.pending as f64);
         metrics::gauge!(dead, "queue" => queue).set(depth.dead as f64);
-        let seconds = depth.oldest.map_or(0, |oldest| (now - oldest).num_seconds().max(0));
-        metrics::gauge!(age, "queue" => queue).set(seconds as f64);
+        // A broker does not tell the age of its messages.
+        if depth.oldest.is_some() || depth.pending == 0 {
+            let seconds = depth.oldest.map_or(0, |oldest| (now - oldest).num_seconds().max(0));
+            metrics::gauge!(age, "queue" => queue).set(seconds as f64);
+        }
     }
 }
 

@@ -181,8 +181,8 @@ pub enum InvalidTransaction {
     /// The amount is not positive or too large.
     #[error("amount must be from 1 to {}", Money::MAX_MINOR)]
     Amount,
-    /// The description is too long.
-    #[error("description must be at most {} characters", Transaction::DESCRIPTION_MAX_CHARS)]
+    /// The description is too long, or holds U+0000, which not every store can keep.
+    #[error("description must be at most {} characters, none of them U+0000", Transaction::DESCRIPTION_MAX_CHARS)]
     Description,
     /// Instalments are for credit cards.
     #[error("installments above 1 need payment_method credit_card")]
@@ -232,6 +232,11 @@ pub struct Transitioned {
 impl Transaction {
     /// The longest description, in characters.
     pub const DESCRIPTION_MAX_CHARS: usize = 500;
+
+    /// Whether a text can be a description.
+    pub fn is_description(text: &str) -> bool {
+        text.chars().count() <= Self::DESCRIPTION_MAX_CHARS && !text.contains('\0')
+    }
 
     /// A fresh transaction, `processing`, with its `transaction.created`.
     ///
@@ -441,10 +446,10 @@ impl KnownFields<'_> {
         let holder_name = self.card_holder_name.map(CardHolderName::as_str);
         let has_number =
             |text: Option<&str>| self.card_number.zip(text).is_some_and(|(number, text)| number.appears_in(text));
-        let too_long = |text: &str| text.chars().count() > Transaction::DESCRIPTION_MAX_CHARS;
+        let is_no_description = |text: &str| !Transaction::is_description(text);
         let rules = [
             (minor.is_some_and(|minor| !(1..=Money::MAX_MINOR).contains(&minor)), InvalidTransaction::Amount),
-            (self.description.is_some_and(too_long), InvalidTransaction::Description),
+            (self.description.is_some_and(is_no_description), InvalidTransaction::Description),
             (
                 parts > 1 && self.payment_method.is_some_and(|method| method != PaymentMethod::CreditCard),
                 InvalidTransaction::InstallmentsNeedCredit,

@@ -111,7 +111,7 @@ async fn run_on_ticks(
             tick = ticks.recv() => if tick.is_none() { return },
         }
         if let Some(leadership) = &leadership
-            && !leads(&**leadership, job.name).await
+            && stop.run_until_cancelled(leads(&**leadership, job.name)).await != Some(true)
         {
             continue;
         }
@@ -135,12 +135,26 @@ async fn run_on_ticks(
     }
 }
 
-/// Whether this process leads. Whoever cannot tell does not.
+/// How often who leads is asked for when nobody can tell, and the pause between: a restart of the database must not cost
+/// a day's tick.
+const ASK_AGAIN: (u32, Duration) = (24, Duration::from_secs(5));
+
+/// Whether this process leads. Whoever cannot tell asks again for a while, and then does not.
 async fn leads(leadership: &dyn Leadership, job: &'static str) -> bool {
-    let leads = leadership.lead().await.unwrap_or_else(|error| {
-        tracing::error!(job, error = &error as &dyn std::error::Error, "skipped: nobody can tell who leads");
-        false
-    });
+    let mut asked = 0;
+    let leads = loop {
+        asked += 1;
+        match leadership.lead().await {
+            Ok(leads) => break leads,
+            Err(error) => {
+                tracing::error!(job, error = &error as &dyn std::error::Error, "nobody can tell who leads");
+                if asked >= ASK_AGAIN.0 {
+                    break false;
+                }
+                tokio::time::sleep(ASK_AGAIN.1).await;
+            }
+        }
+    };
     metrics::gauge!("psp_scheduler_leads").set(f64::from(u8::from(leads)));
     if !leads {
         tracing::debug!(job, "skipped: another process leads");

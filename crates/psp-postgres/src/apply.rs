@@ -1,15 +1,21 @@
 //! Writing change sets: see the crate's introduction.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use psp_domain::ports::{Store, StoreError};
 use psp_domain::{ChangeSet, TransactionWrite, Verdict, batch};
 use sqlx::{Acquire, PgConnection};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::classify::{Failure, attempts, classify, unavailable};
 use crate::columns::Columns;
 use crate::connection::PgStore;
+
+/// How long an answer may take beyond the time that the server gives the statement.
+const ANSWER: Duration = Duration::from_secs(5);
 
 #[async_trait]
 impl Store for PgStore {
@@ -47,14 +53,43 @@ impl Store for PgStore {
 }
 
 impl PgStore {
-    /// Writes the batch in one database transaction, together or one change set at a time.
+    /// Writes the batch in one database transaction, together or one change set at a time. The connection is kept for the
+    /// next batch, because giving one back to the pool costs a trip to the server. One that does not answer in time is
+    /// given up: its server may have vanished without a word.
     async fn write_all(&self, changes: &[ChangeSet], apart: bool) -> Result<Vec<Verdict>, sqlx::Error> {
-        let mut connection = self.writes.acquire().await?;
+        let mut kept = self.writer.try_lock().ok();
+        let mut connection = match kept.as_mut().and_then(|kept| kept.take()) {
+            Some(connection) => connection,
+            None => self.writes.acquire().await?,
+        };
+        let limit = self.options.statement_timeout + ANSWER;
+        let written = timeout(limit, self.write_on(&mut connection, changes, apart)).await;
+        let written = written.unwrap_or_else(|late| Err(sqlx::Error::Io(late.into())));
+        match &written {
+            Err(error) if classify(error) == Failure::Unknown => drop(connection.detach()),
+            _ => {
+                if let Some(mut kept) = kept {
+                    *kept = Some(connection);
+                }
+            }
+        }
+        written
+    }
+
+    async fn write_on(
+        &self,
+        connection: &mut PgConnection,
+        changes: &[ChangeSet],
+        apart: bool,
+    ) -> Result<Vec<Verdict>, sqlx::Error> {
         let rounds = batch::rounds(changes.iter());
         if let ([round], false) = (&*rounds, apart) {
-            let refused = write(&mut connection, round, self.now()).await?;
+            let refused = write(connection, round, self.now()).await?;
             let mut verdicts = vec![Verdict::Applied; changes.len()];
-            explain(&mut connection, changes, &refused, &mut verdicts).await?;
+            // The batch is committed by now: whatever happens to the question why some were refused, asking again must be
+            // by applying the same again.
+            let explained = explain(connection, changes, &refused, &mut verdicts).await;
+            explained.map_err(|error| sqlx::Error::Protocol(error.to_string()))?;
             return Ok(verdicts);
         }
         let mut database = connection.begin().await?;

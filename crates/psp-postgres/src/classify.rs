@@ -5,6 +5,7 @@ use std::time::Duration;
 use backon::ExponentialBuilder;
 use psp_domain::ports::{QueueError, StoreError};
 use sqlx::error::DatabaseError;
+use tokio::time::timeout;
 
 /// What is known after a failed write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,9 @@ fn of_code(error: &dyn DatabaseError) -> Failure {
     }
 }
 
+/// After that time without an answer a server is taken to have vanished; statements have shorter limits of the server's.
+const NO_ANSWER: Duration = Duration::from_mins(1);
+
 /// A few attempts within about three seconds: a failover of a replicated database takes longer and is for the caller.
 pub(crate) fn attempts() -> ExponentialBuilder {
     ExponentialBuilder::default()
@@ -65,7 +69,12 @@ where
     F: Future<Output = Result<T, sqlx::Error>>,
 {
     use backon::Retryable;
-    run.retry(attempts()).when(is_passing).await.map_err(unavailable)
+    let mut run = run;
+    let attempt = || {
+        let run = run();
+        async { timeout(NO_ANSWER, run).await.unwrap_or_else(|late| Err(sqlx::Error::Io(late.into()))) }
+    };
+    attempt.retry(attempts()).when(is_passing).await.map_err(unavailable)
 }
 
 /// The database did not do what it was asked.

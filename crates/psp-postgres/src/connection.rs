@@ -5,8 +5,10 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use psp_domain::ports::{Clock, Health, StoreError};
 use sqlx::migrate::Migrator;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, Postgres};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -26,6 +28,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The production store and queue: implements every store port, the queue ports and the outbox.
 pub struct PgStore {
     pub(crate) writes: PgPool,
+    /// The connection of the latest batch of change sets.
+    pub(crate) writer: Mutex<Option<PoolConnection<Postgres>>>,
     pub(crate) leases: PgPool,
     pub(crate) reads: PgPool,
     pub(crate) clock: Arc<dyn Clock>,
@@ -68,7 +72,7 @@ impl PgStore {
             let pools = pools.map(|(kind, pool)| (kind, pool.clone())).collect();
             tasks.push(tokio::spawn(refresh_password(options.clone(), pools)));
         }
-        Ok(Arc::new(Self { writes, leases, reads, clock, options, wake, tasks }))
+        Ok(Arc::new(Self { writes, writer: Mutex::new(None), leases, reads, clock, options, wake, tasks }))
     }
 
     /// Creates and migrates the schema; returns the migrations that it applied.
@@ -92,6 +96,7 @@ impl PgStore {
         for task in &self.tasks {
             task.abort();
         }
+        drop(self.writer.lock().await.take());
         let closing = async { tokio::join!(self.reads.close(), self.leases.close(), self.writes.close()) };
         if timeout(CLOSE_TIMEOUT, closing).await.is_err() {
             tracing::warn!("connections to the database were still in use when they were closed");

@@ -36,8 +36,6 @@ pub struct PgOptions {
     /// How often an idle queue looks for messages, besides being woken: for retries that have become due and for
     /// notifications that were lost with a connection.
     pub poll_interval: Duration,
-    /// Whether consumers receive from this outbox. Not so before a broker: then a relay does.
-    pub is_queue: bool,
 }
 
 impl std::fmt::Debug for PgOptions {
@@ -78,7 +76,6 @@ impl PgOptions {
             lock_timeout: Duration::from_secs(5),
             visibility_timeout: Duration::from_secs(30),
             poll_interval: Duration::from_secs(1),
-            is_queue: true,
         }
     }
 

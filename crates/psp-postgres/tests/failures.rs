@@ -98,6 +98,27 @@ async fn when_nobody_answers_any_more_the_outcome_is_unknown_or_nothing_was_writ
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_falls_silent_is_given_up_and_asked_again() {
+    let database = servers::database().await;
+    let silent = AtomicU32::new(0);
+    // The first write is never answered, as when its server lost power.
+    let (_proxy, url) = through(&database, move |piece| {
+        let is_write = piece.windows(10).any(|window| window == b"Lightsaber");
+        let first = is_write && silent.fetch_add(1, Ordering::Relaxed) == 0;
+        if first { Fault::Silence } else { Fault::None }
+    })
+    .await;
+    let mut options = PgOptions::new(url.as_str());
+    options.statement_timeout = Duration::from_millis(100);
+    let store = PgStore::open(options, Arc::new(SystemClock)).await.unwrap();
+    let (_, change) = payment();
+    let begun = Instant::now();
+    assert_eq!(store.apply(change).await.unwrap(), Verdict::Applied);
+    assert!(begun.elapsed() < PATIENCE);
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn approvals_in_opposite_orders_deadlock_at_most_for_a_moment() {
     let database = servers::database().await;
     let stores = [open(&database.url).await, open(&database.url).await];

@@ -154,7 +154,7 @@ pub(crate) fn read(
 
 fn description(json: &str) -> Result<String, String> {
     let description = text(json)?;
-    if description.chars().count() > Transaction::DESCRIPTION_MAX_CHARS {
+    if !Transaction::is_description(&description) {
         return Err(InvalidTransaction::Description.to_string());
     }
     Ok(description.to_string())

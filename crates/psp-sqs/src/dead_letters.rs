@@ -96,7 +96,8 @@ impl SqsQueue {
                 .receive_message()
                 .queue_url(&self.addresses(queue).dead)
                 .max_number_of_messages(10)
-                .wait_time_seconds(0)
+                // A short poll asks a part of the servers only, and may come back empty though there are some.
+                .wait_time_seconds(1)
                 .visibility_timeout(seconds(IN_HAND))
                 .message_system_attribute_names(MessageSystemAttributeName::All)
                 .message_attribute_names("All");

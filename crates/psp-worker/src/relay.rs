@@ -45,7 +45,11 @@ pub async fn relay(
     while !stop.is_cancelled() {
         let outcome = match claim(&*outbox, name, options, &stop).await {
             Ok(messages) if messages.is_empty() => continue,
-            Ok(messages) => pass_on(&*outbox, &*broker, messages, options.retry.delay(failures + 1)).await,
+            Ok(messages) => {
+                // No longer than the pause: what waits must go when the broker is back.
+                let delay = options.retry.delay(failures + 1).min(MAX_PAUSE);
+                pass_on(&*outbox, &*broker, messages, delay).await
+            }
             Err(error) => Err(error),
         };
         match outcome {

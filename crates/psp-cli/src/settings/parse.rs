@@ -137,7 +137,6 @@ impl<'t> Parser<'t> {
             connections: self.number("PSP_DATABASE_CONNECTIONS", 4..=200),
             statement_timeout: self.millis("PSP_DATABASE_STATEMENT_TIMEOUT_MS", 100..=600_000),
             lock_timeout: self.millis("PSP_DATABASE_LOCK_TIMEOUT_MS", 10..=600_000),
-            is_queue: self.text("PSP_QUEUE") != "sqs",
             ..options
         }
     }

@@ -48,7 +48,7 @@ async fn each_field_missing_wrong_or_out_of_range_is_named() {
         cases.extend([json!({}), json!([]), json!(true), json!(1.5)].map(|wrong| (field, wrong)));
     }
     for (field, values) in [
-        ("description", vec![json!("x".repeat(501)), json!("my card is 4111 1111 1111 1111")]),
+        ("description", vec![json!("x".repeat(501)), json!("a\u{0}b"), json!("my card is 4111 1111 1111 1111")]),
         (
             "amount",
             vec![json!(0), json!(-1), json!("-1"), json!("1.0"), json!("1e3"), json!(""), json!(1_000_000_000_001_i64)],
