@@ -16,7 +16,7 @@ use psp_rest::{RestOptions, RestPorts};
 use psp_sqlite::SqliteStore;
 use psp_sqs::SqsQueue;
 use psp_vault::AesGcmVault;
-use psp_worker::{ConsumerOptions, RetryPolicy, TimeoutGateway};
+use psp_worker::{ConsumerOptions, GatedQueue, RetryPolicy, TimeoutGateway};
 use tokio::sync::OnceCell;
 
 use crate::rds::RdsTokens;
@@ -132,7 +132,7 @@ impl Wiring {
     /// The queue that consumers receive from.
     pub(crate) async fn queue(&self) -> anyhow::Result<Arc<dyn Queue>> {
         Ok(match self.sqs().await? {
-            Some(sqs) => sqs,
+            Some(sqs) => Arc::new(GatedQueue::new(sqs, Arc::clone(&self.store.health))),
             None => Arc::clone(&self.store.queue),
         })
     }

@@ -5,6 +5,7 @@
 //! gathered while the previous ones are written. A handler that runs long keeps its message by extending the lease.
 
 mod consumer;
+mod gated_queue;
 mod relay;
 mod retry;
 mod settlement;
@@ -12,6 +13,7 @@ mod timeout_gateway;
 mod transactions;
 
 pub use consumer::{ConsumerOptions, Disposition, Handler, Job, consume};
+pub use gated_queue::GatedQueue;
 pub use relay::{RelayOptions, relay};
 pub use retry::RetryPolicy;
 pub use settlement::settlement_handler;
