@@ -20,7 +20,7 @@ async fn sqs() -> Ports {
     let clock = Arc::new(FixedClock::default());
     let store = PgStore::open(PgOptions::new(database.url.as_str()), clock.clone()).await.unwrap();
     let mut options = SqsOptions::new(place.prefix.as_str());
-    options.visibility_timeout = Duration::from_secs(2);
+    options.visibility_timeout = Duration::from_secs(3);
     let credentials = Credentials::new("test", "test", None, None, "test");
     let config = psp_sqs::config().endpoint_url(place.endpoint).region(Region::new("us-east-1"));
     let config = config.credentials_provider(credentials).load().await;

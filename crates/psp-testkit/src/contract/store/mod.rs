@@ -100,8 +100,18 @@ async fn balance(ports: &Ports, customer: &str) -> (i64, i64) {
     (balance.available.minor(), balance.waiting_funds.minor())
 }
 
+/// How many messages can be received; a relay may have to bring them to a broker first.
 async fn messages(ports: &Ports, queue: QueueName) -> usize {
-    ports.queue.receive(queue, 1000, Duration::ZERO).await.unwrap().len()
+    let Some(wait) = ports.broker_latency else {
+        return ports.queue.receive(queue, 1000, Duration::ZERO).await.unwrap().len();
+    };
+    let mut count = 0;
+    loop {
+        match ports.queue.receive(queue, 1000, wait).await.unwrap().len() {
+            0 => return count,
+            more => count += more,
+        }
+    }
 }
 
 /// What is kept of a transaction's card.
