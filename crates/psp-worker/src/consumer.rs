@@ -211,25 +211,27 @@ impl Consumer {
 
     /// Runs the work of a message, keeping its lease; `None` when the lease was lost. A panic is a failed attempt.
     async fn run(&self, delivery: &Delivery, job: Job) -> Option<Disposition> {
-        let mut job = AssertUnwindSafe(job).catch_unwind();
-        let limit = sleep(self.options.handler_timeout);
-        tokio::pin!(limit);
-        let half = self.queue.visibility_timeout() / 2;
+        let job = AssertUnwindSafe(job).catch_unwind();
+        // Beside the job, never instead of it: both may wait for one lock, and whoever has its turn must be able to take it.
+        tokio::select! {
+            biased;
+            ended = job => Some(ended.unwrap_or_else(|_| Disposition::Retry(PANICKED.into()))),
+            () = sleep(self.options.handler_timeout) => Some(Disposition::Retry("the handler took too long".into())),
+            () = self.keep_lease(delivery) => None,
+        }
+    }
+
+    /// Extends a lease again and again; returns when it is lost.
+    async fn keep_lease(&self, delivery: &Delivery) {
         loop {
-            tokio::select! {
-                biased;
-                ended = &mut job => {
-                    return Some(ended.unwrap_or_else(|_| Disposition::Retry(PANICKED.into())));
+            sleep(self.queue.visibility_timeout() / 2).await;
+            match self.queue.extend(delivery).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(queue = %self.name, message = %delivery.message.id, error, "extending failed");
                 }
-                () = &mut limit => return Some(Disposition::Retry("the handler took too long".into())),
-                () = sleep(half) => match self.queue.extend(delivery).await {
-                    Ok(true) => {}
-                    Ok(false) => return None,
-                    Err(error) => {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::warn!(queue = %self.name, message = %delivery.message.id, error, "extending failed");
-                    }
-                },
             }
         }
     }

@@ -102,7 +102,8 @@ impl CreateTransaction {
     /// Applies, and applies the same change set once more when the answer to the first COMMIT was lost.
     async fn apply(&self, change: ChangeSet) -> Result<Verdict, StoreError> {
         match self.store.apply(change.clone()).await {
-            Err(StoreError::OutcomeUnknown(_)) => self.store.apply(change).await,
+            // Whatever becomes of the second attempt: the first may have been written.
+            Err(unknown @ StoreError::OutcomeUnknown(_)) => self.store.apply(change).await.map_err(|_| unknown),
             answered => answered,
         }
     }
