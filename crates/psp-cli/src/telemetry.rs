@@ -1,6 +1,7 @@
 //! Logs and metrics.
 
 use std::io::{BufWriter, IsTerminal};
+use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -41,7 +42,13 @@ pub(crate) fn start(settings: &Settings) -> WorkerGuard {
     } else {
         logs.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
     }
+    std::panic::set_hook(Box::new(log_panic));
     guard
+}
+
+/// Tells where it was. What a panic says may hold what a client sent.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    tracing::error!(place = panic.location().map(ToString::to_string), "panicked");
 }
 
 /// The filter, without the scheduler's chatter unless it is asked for.
@@ -70,4 +77,41 @@ pub(crate) fn record_metrics() -> Result<PrometheusHandle, BuildError> {
         }
     });
     Ok(handle)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_logged_with_its_place_and_without_its_words() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(log_panic));
+        tracing::subscriber::with_default(subscriber, || {
+            assert!(std::panic::catch_unwind(|| panic!("card 4111111111111111")).is_err());
+        });
+        std::panic::set_hook(usual);
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("panicked") && text.contains("telemetry.rs:"), "{text}");
+        assert!(!text.contains("4111"), "{text}");
+    }
 }

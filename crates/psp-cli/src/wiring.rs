@@ -1,8 +1,9 @@
 //! The adapters behind the ports.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use psp_batch::{BatchOptions, BatchingStore};
 use psp_domain::QueueName;
 use psp_domain::ports::{
@@ -24,6 +25,9 @@ use crate::settings::{Database, Settings};
 
 /// The most settlement chunks in hand: each keeps a connection of the database busy.
 const MAX_CHUNKS_AT_ONCE: usize = 3;
+
+/// What handling a message may take beside the gateway's answer.
+const BESIDE_THE_GATEWAY: Duration = Duration::from_mins(1);
 
 /// The parts that roles and jobs are made of.
 pub(crate) struct Wiring {
@@ -81,7 +85,17 @@ enum Opened {
 }
 
 impl Wiring {
-    /// Opens the database and the vault.
+    /// Opens the database, which must be there, and the vault: a command given in the wrong directory must not find nothing
+    /// to do in an empty one.
+    pub(crate) async fn open_existing(mut settings: Settings) -> anyhow::Result<Self> {
+        if let Database::Sqlite(options, file) = &mut settings.database {
+            ensure!(file.exists(), "there is no database {}: `psp` and `psp migrate` make one", file.display());
+            options.create = false;
+        }
+        Self::open(settings).await
+    }
+
+    /// Opens the database, which is created where it may be missing, and the vault.
     pub(crate) async fn open(settings: Settings) -> anyhow::Result<Self> {
         let sources = Sources::default();
         let clock = Arc::clone(&sources.clock);
@@ -195,6 +209,7 @@ impl Wiring {
         let most = if queue == QueueName::PayablesSettlement { MAX_CHUNKS_AT_ONCE } else { usize::MAX };
         ConsumerOptions {
             concurrency: self.settings.worker_concurrency.min(most),
+            handler_timeout: self.settings.gateway_timeout + BESIDE_THE_GATEWAY,
             retry: self.retry_policy(),
             grace: self.settings.shutdown_grace.mul_f32(0.8),
             ..ConsumerOptions::default()

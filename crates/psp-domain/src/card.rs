@@ -65,6 +65,33 @@ impl CardNumber {
         found
     }
 
+    /// Whether a text seems to hold a card number: groups of digits that make one together or alone. One of ten long
+    /// numbers that mean something else does, too, so this decides what is shown, never what is refused.
+    ///
+    /// ```
+    /// # use psp_domain::CardNumber;
+    /// assert!(CardNumber::may_stand_in("order/4111-1111-1111-1111"));
+    /// assert!(!CardNumber::may_stand_in("01a1fc23-adfc-74b8-ab63-7bfa62344961"));
+    /// ```
+    pub fn may_stand_in(text: &str) -> bool {
+        let is_number = |digits: &str| digits.parse::<Self>().is_ok();
+        let mut run = zeroize::Zeroizing::new(String::new());
+        // The empty group behind the last one ends its run.
+        for group in text.split(|c: char| !c.is_ascii_alphanumeric()).chain([""]) {
+            if !group.is_empty() && group.bytes().all(|b| b.is_ascii_digit()) {
+                if is_number(group) {
+                    return true;
+                }
+                run.push_str(group);
+            } else if is_number(&run) {
+                return true;
+            } else {
+                run.clear();
+            }
+        }
+        false
+    }
+
     /// The brand, by issuer identification number.
     pub fn brand(&self) -> CardBrand {
         CardBrand::of(&self.0)

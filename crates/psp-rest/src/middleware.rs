@@ -12,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use metrics::{Counter, Gauge, Histogram};
+use psp_domain::CardNumber;
 
 use crate::problem::{Chain, Problem};
 use crate::request::CUSTOMER_HEADER;
@@ -39,6 +40,7 @@ pub(crate) async fn observe(State(app): State<Arc<App>>, request: Request, next:
     let elapsed = begun.elapsed().as_secs_f64();
     app.metrics.record(&method, route, response.status(), elapsed);
     let customer = customer.as_ref().and_then(|c| c.to_str().ok()).filter(|c| c.len() <= MAX_LOGGED_CUSTOMER);
+    let customer = customer.map(|c| if CardNumber::may_stand_in(c) { "***" } else { c });
     tracing::info!(
         method = %method,
         route,
@@ -79,10 +81,12 @@ fn text(id: &HeaderValue) -> &str {
     id.to_str().unwrap_or_default()
 }
 
-/// The client's request id where it is short visible ASCII, or a new one.
+/// The client's request id where it is short visible ASCII and no card number, or a new one.
 fn request_id(app: &App, request: &Request) -> HeaderValue {
     let usable = |value: &&HeaderValue| {
-        (1..=MAX_REQUEST_ID).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+        (1..=MAX_REQUEST_ID).contains(&value.len())
+            && value.as_bytes().iter().all(u8::is_ascii_graphic)
+            && !CardNumber::may_stand_in(text(value))
     };
     request.headers().get(REQUEST_ID).filter(usable).cloned().unwrap_or_else(|| {
         let mut buffer = [0; uuid::fmt::Hyphenated::LENGTH];

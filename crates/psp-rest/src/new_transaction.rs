@@ -131,6 +131,15 @@ pub(crate) fn read(
         installments,
     };
     fields.faults.extend(known.faults().into_iter().map(fault));
+    let texts = [
+        ("x-customer-id", customer.as_ref().map(psp_domain::CustomerId::as_str)),
+        ("idempotency-key", key.as_ref().and_then(Option::as_ref).map(IdempotencyKey::as_str)),
+    ];
+    for (header, text) in texts {
+        if number.as_ref().zip(text).is_some_and(|(number, text)| number.appears_in(text)) {
+            fields.faults.push(Fault::new(header, "must not hold the card number"));
+        }
+    }
     let new = (|| {
         Some(NewTransaction {
             customer_id: customer?,

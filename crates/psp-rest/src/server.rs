@@ -9,11 +9,14 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 
 /// The most connections at once; more wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 8_192;
 /// How long a request's headers may take to arrive: slow senders must not hold connections.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take none of its answer: one that asks and never reads must not hold a connection.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most bytes of a request's line and headers together; more are answered 431.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// The most headers of a request; more are answered 431.
@@ -62,6 +65,8 @@ pub async fn serve(
             }
         };
         let _ = TcpStream::set_nodelay(&stream, true);
+        let mut stream = Box::pin(TimeoutStream::new(stream));
+        stream.as_mut().set_write_timeout_pinned(Some(WRITE_TIMEOUT));
         let service = TowerToHyperService::new(router.clone());
         let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use psp_domain::QueueName;
@@ -7,10 +8,14 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
 use sqlx::{Connection, SqliteConnection, SqliteTransaction};
 use tokio::sync::{Mutex, MutexGuard, Notify};
+use tokio::time::timeout;
 
 use crate::SqliteOptions;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
+
+/// How long a look at the store's health waits for the connection that writes.
+const WRITERS_TURN: Duration = Duration::from_secs(5);
 
 /// The embedded store and queue: implements every store port and the queue ports.
 pub struct SqliteStore {
@@ -49,10 +54,8 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`], with the driver's error as its source.
     pub async fn open(options: SqliteOptions, clock: Arc<dyn Clock>) -> Result<Arc<Self>, OpenError> {
-        let connect = options.writer().map_err(OpenError::Open)?;
-        let mut writer = SqliteConnection::connect_with(&connect).await.map_err(OpenError::Open)?;
-        MIGRATIONS.run(&mut writer).await.map_err(OpenError::Migrate)?;
-        crate::settlement::prepare(&mut writer).await.map_err(OpenError::Open)?;
+        let mut writer = connect(&options).await.map_err(OpenError::Open)?;
+        migrate(&mut writer).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(options.readers)
             .test_before_acquire(false)
@@ -68,13 +71,10 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`], with the driver's error as its source.
     pub async fn migrate(url: &str) -> Result<Vec<String>, OpenError> {
-        let connect = SqliteOptions::new(url).writer().map_err(OpenError::Open)?;
-        let mut connection = SqliteConnection::connect_with(&connect).await.map_err(OpenError::Open)?;
-        let before = applied(&mut connection).await;
-        MIGRATIONS.run(&mut connection).await.map_err(OpenError::Migrate)?;
+        let mut connection = connect(&SqliteOptions::new(url)).await.map_err(OpenError::Open)?;
+        let fresh = migrate(&mut connection).await?;
         connection.close().await.map_err(OpenError::Open)?;
-        let fresh = MIGRATIONS.iter().filter(|m| !before.contains(&m.version));
-        Ok(fresh.map(|m| format!("{:04}_{}", m.version, m.description.replace(' ', "_"))).collect())
+        Ok(fresh)
     }
 
     /// Waits for the write under way, checkpoints the log into the file and closes every connection. Later calls of the
@@ -90,8 +90,13 @@ impl SqliteStore {
 
     /// The writer, once no other write is under way.
     pub(crate) async fn writer(&self) -> Result<Writer<'_>, StoreError> {
-        let guard = self.writer.lock().await;
-        if guard.is_none() { Err(unavailable(sqlx::Error::PoolClosed)) } else { Ok(Writer(guard)) }
+        let mut guard = self.writer.lock().await;
+        let writer = guard.as_mut().ok_or_else(|| unavailable(sqlx::Error::PoolClosed))?;
+        if !is_usable(writer).await {
+            tracing::warn!("the connection that writes is replaced: a database transaction on it could not be ended");
+            *writer = connect(&self.options).await.map_err(unavailable)?;
+        }
+        Ok(Writer(guard))
     }
 
     pub(crate) fn now(&self) -> DateTime<Utc> {
@@ -111,9 +116,34 @@ impl SqliteStore {
     }
 }
 
-async fn applied(connection: &mut SqliteConnection) -> Vec<i64> {
+/// A connection that writes.
+async fn connect(options: &SqliteOptions) -> Result<SqliteConnection, sqlx::Error> {
+    let mut connection = SqliteConnection::connect_with(&options.writer()?).await?;
+    crate::settlement::prepare(&mut connection).await?;
+    Ok(connection)
+}
+
+/// Brings the schema up to date, after any other process that does; returns the migrations that it applied.
+async fn migrate(connection: &mut SqliteConnection) -> Result<Vec<String>, OpenError> {
+    // The driver's own lock for migrations does nothing on SQLite.
+    let mut turn = connection.begin_with("BEGIN IMMEDIATE").await.map_err(OpenError::Open)?;
     // The table does not exist before the first migration.
-    sqlx::query_scalar("SELECT version FROM _sqlx_migrations").fetch_all(connection).await.unwrap_or_default()
+    let before: Vec<i64> =
+        sqlx::query_scalar("SELECT version FROM _sqlx_migrations").fetch_all(&mut *turn).await.unwrap_or_default();
+    MIGRATIONS.run(&mut *turn).await.map_err(OpenError::Migrate)?;
+    turn.commit().await.map_err(OpenError::Open)?;
+    let fresh = MIGRATIONS.iter().filter(|m| !before.contains(&m.version));
+    Ok(fresh.map(|m| format!("{:04}_{}", m.version, m.description.replace(' ', "_"))).collect())
+}
+
+/// Whether a database transaction can begin on the connection. When the disk fails under one, SQLite ends it by itself; the
+/// driver counts it as open from then on and refuses every other.
+async fn is_usable(connection: &mut SqliteConnection) -> bool {
+    if !connection.is_in_transaction() {
+        return true;
+    }
+    // A transaction that was dropped is rolled back by the connection's thread, before it answers this.
+    connection.ping().await.is_ok() && !connection.is_in_transaction()
 }
 
 /// The writing connection, held for one database transaction.
@@ -175,6 +205,8 @@ pub(crate) fn damaged(what: &str) -> StoreError {
 impl Health for SqliteStore {
     async fn check(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1 FROM sqlite_schema LIMIT 1").execute(&self.readers).await.map_err(unavailable)?;
-        Ok(())
+        let busy = |_| StoreError::Unavailable("the connection that writes is busy".into());
+        let mut writer = timeout(WRITERS_TURN, self.writer()).await.map_err(busy)??;
+        writer.begin(Durability::Lease).await?.rollback().await.map_err(unavailable)
     }
 }

@@ -6,8 +6,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 /// How to open a [`crate::SqliteStore`].
 #[derive(Debug, Clone)]
 pub struct SqliteOptions {
-    /// `sqlite://` and a path, relative or absolute. The file is created when it is missing.
+    /// `sqlite://` and a path, relative or absolute.
     pub url: String,
+    /// Whether the file is created when it is missing.
+    pub create: bool,
     /// The number of connections that read.
     pub readers: u32,
     /// How long a received message stays invisible.
@@ -37,6 +39,7 @@ impl SqliteOptions {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            create: true,
             readers: 3,
             visibility_timeout: Duration::from_secs(30),
             busy_timeout: Duration::from_secs(10),
@@ -59,7 +62,7 @@ impl SqliteOptions {
     pub(crate) fn writer(&self) -> Result<SqliteConnectOptions, sqlx::Error> {
         let options = self
             .common()?
-            .create_if_missing(true)
+            .create_if_missing(self.create)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .statement_cache_capacity(Self::WRITER_STATEMENTS)

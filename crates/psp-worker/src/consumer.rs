@@ -65,6 +65,8 @@ pub trait Handler: Send + Sync + 'static {
 
 /// How long a claim that is under way when the stop comes may take to arrive.
 pub(crate) const LAST_CLAIM: Duration = Duration::from_millis(200);
+/// What part of the grace period the acknowledgements may take after it.
+const LAST_ACKS: u32 = 8;
 /// The most acknowledgements of one write.
 const MAX_ACKS: usize = 512;
 
@@ -79,16 +81,19 @@ pub async fn consume(
 ) {
     let (done, finished) = mpsc::channel(options.concurrency.max(1));
     let acknowledger = tokio::spawn(acknowledge(Arc::clone(&queue), finished));
-    let consumer = Arc::new(Consumer { queue, name, handler, options, done, metrics: Metrics::of(name) });
+    let (metrics, abandon) = (Metrics::of(name), CancellationToken::new());
+    let consumer = Arc::new(Consumer { queue, name, handler, options, done, metrics, abandon: abandon.clone() });
     let tasks = TaskTracker::new();
     consumer.receive_until(&stop, &tasks).await;
     tasks.close();
     if timeout(options.grace, tasks.wait()).await.is_err() {
         tracing::warn!(queue = %name, left = tasks.len(), "messages in hand are left to their leases");
+        abandon.cancel();
+        tasks.wait().await;
     }
     // The channel closes with the last holder of the consumer.
     drop(consumer);
-    if timeout(options.grace, acknowledger).await.is_err() {
+    if timeout(options.grace / LAST_ACKS, acknowledger).await.is_err() {
         tracing::warn!(queue = %name, "acknowledgements were not written in time: messages will come again");
     }
 }
@@ -100,6 +105,8 @@ struct Consumer {
     options: ConsumerOptions,
     done: mpsc::Sender<Delivery>,
     metrics: Metrics,
+    /// Ends the work of the messages in hand, wherever it is.
+    abandon: CancellationToken,
 }
 
 /// Resolved once: recording must not look names up for every message.
@@ -133,7 +140,8 @@ impl Consumer {
                 Ok(deliveries) => {
                     failures = 0;
                     if !deliveries.is_empty() {
-                        tasks.spawn(Arc::clone(self).handle_batch(deliveries, permits, tasks.clone()));
+                        let batch = Arc::clone(self).handle_batch(deliveries, permits, tasks.clone());
+                        tasks.spawn(self.abandon.clone().run_until_cancelled_owned(batch));
                     }
                 }
                 Err(error) => {
@@ -167,7 +175,7 @@ impl Consumer {
             let consumer = Arc::clone(&self);
             tasks.spawn(async move {
                 consumer.metrics.in_flight.increment(1.0);
-                consumer.handle(delivery, job).await;
+                consumer.abandon.run_until_cancelled(consumer.handle(delivery, job)).await;
                 consumer.metrics.in_flight.decrement(1.0);
                 drop(permit);
             });

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use backon::Retryable;
 use metrics::Counter;
 use psp_domain::ports::{Delivery, StoreError, TransactionReader, UnauthorizedTransaction};
-use psp_domain::usecases::{AuthorizeError, AuthorizeOutcome, AuthorizeTransaction};
+use psp_domain::usecases::{AuthorizeAnswer, AuthorizeError, AuthorizeOutcome, AuthorizeTransaction};
 use psp_domain::{EventKind, TransactionId, TransactionStatus};
 
 use crate::consumer::{Disposition, Handler, Job};
@@ -33,11 +33,15 @@ struct TransactionsHandler {
 impl Handler for TransactionsHandler {
     async fn prepare(&self, deliveries: &[Delivery]) -> Vec<Job> {
         let ids: Vec<_> = deliveries.iter().map(|d| TransactionId(d.message.aggregate_id)).collect();
-        let load = || self.transactions.load_for_authorization(&ids);
-        let loaded = match load.retry(in_place()).when(is_passing).await {
+        let loaded = match self.load(&ids).await {
             Ok(loaded) => loaded,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "loading a batch failed");
+                // A row that makes no sense holds no other back.
+                if matches!(error, StoreError::Damaged(_)) && deliveries.len() > 1 {
+                    let apart = deliveries.iter().map(|delivery| self.prepare(std::slice::from_ref(delivery)));
+                    return futures::future::join_all(apart).await.into_iter().flatten().collect();
+                }
                 return deliveries.iter().map(|_| ready(Disposition::Retry(error.to_string()))).collect();
             }
         };
@@ -57,12 +61,23 @@ impl Handler for TransactionsHandler {
 }
 
 impl TransactionsHandler {
+    async fn load(&self, ids: &[TransactionId]) -> Result<Vec<UnauthorizedTransaction>, StoreError> {
+        (|| self.transactions.load_for_authorization(ids)).retry(in_place()).when(is_passing).await
+    }
+
     fn job(&self, loaded: UnauthorizedTransaction, attempt: u32) -> Job {
         let (authorize, ended) = (Arc::clone(&self.authorize), Arc::clone(&self.ended));
         Box::pin(async move {
-            let execute = || authorize.execute(loaded.clone(), attempt);
-            let passing = |error: &AuthorizeError| matches!(error, AuthorizeError::Store(error) if is_passing(error));
-            match execute.retry(in_place()).when(passing).await {
+            let outcome = match authorize.ask(loaded, attempt).await {
+                // The gateway is not asked again for what the store did.
+                Ok(AuthorizeAnswer::Write(change)) => {
+                    let write = || authorize.write((*change).clone());
+                    write.retry(in_place()).when(is_passing).await.map_err(AuthorizeError::Store)
+                }
+                Ok(AuthorizeAnswer::Nothing(outcome)) => Ok(outcome),
+                Err(error) => Err(error),
+            };
+            match outcome {
                 Ok(AuthorizeOutcome::Done(status)) => {
                     if let Some((_, counter)) = ended.iter().find(|(s, _)| *s == status) {
                         counter.increment(1);

@@ -9,19 +9,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use psp_domain::ports::{
     AuthorizationResult, DeadLetters, Delivery, Gateway, GatewayError, IdGenerator, Message, PayableReader, Queue,
-    QueueDepth, QueueError, Store, TransactionReader, UuidV7Generator,
+    QueueDepth, QueueError, Store, StoreError, TransactionReader, UnauthorizedTransaction, UuidV7Generator,
 };
 use psp_domain::usecases::{AuthorizeTransaction, CreateTransaction, SettlePayables, Sources};
 use psp_domain::{
-    FeeRules, MessageId, PageRequest, QueueName, StoredAnswer, Transaction, TransactionId, TransactionStatus,
+    CustomerId, FeeRules, MessageId, Page, PageRequest, QueueName, StoredAnswer, Transaction, TransactionId,
+    TransactionStatus,
 };
 use psp_testkit::clock::FixedClock;
-use psp_testkit::fakes::{Memory, PlainVault, ScriptedGateway};
+use psp_testkit::fakes::{FailingStore, Memory, PlainVault, ScriptedGateway};
 use psp_testkit::fixtures;
 use psp_worker::{
     ConsumerOptions, Disposition, Handler, Job, RetryPolicy, TimeoutGateway, consume, settlement_handler,
     transactions_handler,
 };
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +34,8 @@ struct SpyQueue {
     extensions: AtomicU32,
     outages: AtomicU32,
     leases_are_lost: bool,
+    /// What a lease is extended under, like the one connection that writes.
+    turn: Arc<Mutex<()>>,
 }
 
 #[async_trait]
@@ -53,6 +57,7 @@ impl Queue for SpyQueue {
         self.memory.retry(delivery, after, reason).await
     }
     async fn extend(&self, delivery: &Delivery) -> Result<bool, QueueError> {
+        let _turn = self.turn.lock().await;
         self.extensions.fetch_add(1, Ordering::SeqCst);
         if self.leases_are_lost { Ok(false) } else { self.memory.extend(delivery).await }
     }
@@ -83,8 +88,8 @@ fn world() -> World {
 fn world_where(leases_are_lost: bool) -> World {
     let clock = Arc::new(FixedClock::default());
     let memory = Arc::new(Memory::new(clock.clone()));
-    let queue =
-        SpyQueue { memory: memory.clone(), extensions: AtomicU32::new(0), outages: AtomicU32::new(0), leases_are_lost };
+    let (extensions, outages, turn) = (AtomicU32::new(0), AtomicU32::new(0), Arc::default());
+    let queue = SpyQueue { memory: memory.clone(), extensions, outages, leases_are_lost, turn };
     let sources = Sources { clock: clock.clone(), ..Sources::default() };
     let (queue, gateway) = (Arc::new(queue), Arc::new(ScriptedGateway::default()));
     World { memory, queue, gateway, clock, sources, stop: CancellationToken::new() }
@@ -110,10 +115,14 @@ impl World {
     }
 
     fn start_transactions(&self) -> JoinHandle<()> {
+        self.start_transactions_over(self.memory.clone(), self.memory.clone())
+    }
+
+    fn start_transactions_over(&self, store: Arc<dyn Store>, reader: Arc<dyn TransactionReader>) -> JoinHandle<()> {
         let gateway: Arc<dyn Gateway> = Arc::new(TimeoutGateway::new(self.gateway.clone(), Duration::from_secs(50)));
         let (vault, rules) = (Arc::new(PlainVault), FeeRules::default());
-        let authorize = AuthorizeTransaction::new(self.memory.clone(), vault, gateway, rules, self.sources.clone());
-        self.start(QueueName::Transactions, transactions_handler(Arc::new(authorize), self.memory.clone()))
+        let authorize = AuthorizeTransaction::new(store, vault, gateway, rules, self.sources.clone());
+        self.start(QueueName::Transactions, transactions_handler(Arc::new(authorize), reader))
     }
 
     async fn transaction(&self, id: TransactionId) -> Transaction {
@@ -243,6 +252,105 @@ async fn a_lost_lease_leaves_the_message_to_its_new_owner() {
     world.start_transactions();
     world.until(id, TransactionStatus::PendingPayment).await;
     assert_eq!(world.gateway.asked(), [(id, 1), (id, 2)], "again after the visibility timeout, and not before");
+}
+
+/// Needs what leases are extended under, again and again.
+struct BusyHandler(Arc<Mutex<()>>);
+
+#[async_trait]
+impl Handler for BusyHandler {
+    async fn prepare(&self, deliveries: &[Delivery]) -> Vec<Job> {
+        let job = |_| -> Job {
+            let turn = self.0.clone();
+            Box::pin(async move {
+                for _ in 0..8 {
+                    let _turn = turn.lock().await;
+                    sleep(Duration::from_secs(5)).await;
+                }
+                Disposition::Done
+            })
+        };
+        deliveries.iter().map(job).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_needs_what_its_lease_needs_goes_on() {
+    let world = world();
+    let queue = QueueName::PayablesSettlement;
+    for body in ["one", "two"] {
+        world.memory.send(vec![message(queue, "test", body)]).await.unwrap();
+    }
+    world.start(queue, Arc::new(BusyHandler(world.queue.turn.clone())));
+    world.until_idle(queue).await;
+    assert!(world.queue.extensions.load(Ordering::SeqCst) >= 2);
+    assert!(DeadLetters::list(&*world.memory, None, None, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_outlives_its_grace_is_left_and_the_rest_acknowledged() {
+    let world = world();
+    world.gateway.answer(Duration::from_secs(45), Err(GatewayError::TimedOut));
+    let (slow, quick) = (world.create().await, world.create().await);
+    let consumer = world.start_transactions();
+    while world.gateway.asked().len() < 2 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    world.stop.cancel();
+    let begun = Instant::now();
+    consumer.await.unwrap();
+    let grace = ConsumerOptions::default().grace;
+    assert!((grace..grace + Duration::from_secs(3)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    let mut statuses = [world.transaction(slow).await.status, world.transaction(quick).await.status];
+    statuses.sort_by_key(|status| status.as_str());
+    assert_eq!(statuses, [TransactionStatus::PendingPayment, TransactionStatus::Processing]);
+    assert_eq!(world.pending(QueueName::Transactions).await, 1);
+}
+
+/// Has one row that makes no sense.
+struct DamagedReader(Arc<Memory>, TransactionId);
+
+#[async_trait]
+impl TransactionReader for DamagedReader {
+    async fn find(&self, customer: &CustomerId, id: TransactionId) -> Result<Option<Transaction>, StoreError> {
+        TransactionReader::find(&*self.0, customer, id).await
+    }
+    async fn list(&self, customer: &CustomerId, page: PageRequest) -> Result<Page<Transaction>, StoreError> {
+        TransactionReader::list(&*self.0, customer, page).await
+    }
+    async fn load_for_authorization(&self, ids: &[TransactionId]) -> Result<Vec<UnauthorizedTransaction>, StoreError> {
+        if ids.contains(&self.1) {
+            return Err(StoreError::Damaged("status".into()));
+        }
+        self.0.load_for_authorization(ids).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_row_is_a_dead_letter_and_holds_no_other_back() {
+    let world = world();
+    let (sound, damaged, another) = (world.create().await, world.create().await, world.create().await);
+    world.start_transactions_over(world.memory.clone(), Arc::new(DamagedReader(world.memory.clone(), damaged)));
+    for id in [sound, another] {
+        world.until(id, TransactionStatus::PendingPayment).await;
+    }
+    world.until_idle(QueueName::Transactions).await;
+    let dead = DeadLetters::list(&*world.memory, None, None, 10).await.unwrap();
+    assert_eq!(dead.iter().map(|d| d.message.aggregate_id).collect::<Vec<_>>(), [damaged.0]);
+    assert!(dead[0].reason.contains("damaged row: status"), "{}", dead[0].reason);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_does_not_make_the_gateway_be_asked_again() {
+    let world = world();
+    let id = world.create().await;
+    let store = Arc::new(FailingStore::new(world.memory.clone()));
+    store.fail_next(StoreError::Overloaded, false);
+    store.fail_next(StoreError::OutcomeUnknown("the connection broke".into()), true);
+    world.start_transactions_over(store, world.memory.clone());
+    world.until(id, TransactionStatus::PendingPayment).await;
+    world.until_idle(QueueName::Transactions).await;
+    assert_eq!(world.gateway.asked(), [(id, 1)]);
 }
 
 struct PanickingHandler;

@@ -21,8 +21,8 @@ use crate::wiring::Wiring;
 pub(crate) async fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
     match command {
         Command::Migrate => migrate(&settings).await,
-        Command::Job(job) => job::run(Wiring::open(settings).await?, job).await,
-        Command::Dlq(dlq) => dlq::run(Wiring::open(settings).await?, dlq).await,
+        Command::Job(job) => job::run(Wiring::open_existing(settings).await?, job).await,
+        Command::Dlq(dlq) => dlq::run(Wiring::open_existing(settings).await?, dlq).await,
         Command::Api => roles::run(settings, Roles::API).await,
         Command::Worker => roles::run(settings, Roles::WORKER).await,
         Command::Relay => roles::run(settings, Roles::RELAY).await,

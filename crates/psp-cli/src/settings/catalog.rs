@@ -76,7 +76,7 @@ macro_rules! settings {
 }
 
 settings! {
-    database_url, "DATABASE_URL", "sqlite://psp.db", false, "The database: `sqlite://` and a path, created when missing; or `postgres://user@host/name`, with `sslmode` and `sslrootcert` as libpq has them";
+    database_url, "DATABASE_URL", "sqlite://psp.db", false, "The database: `sqlite://` and a path, created by roles and `psp migrate` when missing; or `postgres://user@host/name`, with `sslmode` and `sslrootcert` as libpq has them";
     database_password, "PSP_DATABASE_PASSWORD", "", true, "Secret. The password for Postgres, where it does not stand in the address";
     database_auth, "PSP_DATABASE_AUTH", "password", false, "How to log in to Postgres: `password`, or `rds_iam` for tokens of the AWS identity";
     database_connections, "PSP_DATABASE_CONNECTIONS", "12", false, "Connections of this process to Postgres, 4 to 200; two more for listening and leading";

@@ -50,6 +50,18 @@ fn migrating_twice_changes_nothing() {
 }
 
 #[test]
+fn a_command_in_the_wrong_directory_makes_no_database() {
+    let place = Place::new(&[]);
+    for args in [&["job", "settle-payables"][..], &["job", "purge-idempotency-keys"], &["dlq", "list"]] {
+        let output = place.command(args).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains("there is no database psp.db"), "{error}");
+    }
+    assert!(place.files().is_empty());
+}
+
+#[test]
 fn a_process_that_cannot_start_says_why_in_one_line() {
     let place = Place::new(&[]);
     std::fs::write(place.path().join("text.db"), "this is no database, and much longer than the header of one")

@@ -5,6 +5,7 @@
 mod bad_input;
 mod clients;
 mod commands;
+mod disk;
 mod durability;
 mod main_job;
 mod operations;

@@ -93,11 +93,12 @@ async fn every_test_card_ends_as_documented() {
         ("5555555555554444", "pending_payment", Value::Null),
     ];
     for (number, status, reason) in cases {
-        let created = psp.post(number, &example_with(&json!({ "card_number": number }))).await.json();
+        let customer = &number[12..];
+        let created = psp.post(customer, &example_with(&json!({ "card_number": number }))).await.json();
         let path = format!("/transactions/{}", created["id"].as_str().unwrap());
-        let ended = psp.until(number, &path, |t| t["status"] == status).await;
+        let ended = psp.until(customer, &path, |t| t["status"] == status).await;
         assert_eq!(ended["status_reason"], reason, "{number}");
-        let payables = psp.get(number, "/payables").await.json();
+        let payables = psp.get(customer, "/payables").await.json();
         assert_eq!(payables.as_array().unwrap().len(), usize::from(status == "pending_payment"), "{number}");
     }
 }

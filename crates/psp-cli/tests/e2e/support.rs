@@ -117,11 +117,30 @@ impl Place {
 
     /// Starts a role with some other settings.
     pub(crate) async fn start_with(&self, args: &[&str], env: &[(&str, &str)]) -> Process {
+        let mut command = self.command(args);
+        command.envs(env.iter().copied());
+        self.spawn(command).await
+    }
+
+    /// Starts a role as the last arguments of another program, which becomes it.
+    #[allow(dead_code, reason = "not every test program asks for it")]
+    pub(crate) async fn start_through(&self, program: &[&str], args: &[&str]) -> Process {
+        let psp = self.command(args);
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg(psp.get_program()).args(psp.get_args()).current_dir(self.path());
+        for (name, value) in psp.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        self.spawn(command).await
+    }
+
+    async fn spawn(&self, mut command: Command) -> Process {
         let number = std::fs::read_dir(self.path()).unwrap().count();
         let log = self.path().join(format!("log-{number}.txt"));
         let file = File::create(&log).unwrap();
-        let mut command = self.command(args);
-        command.envs(env.iter().copied());
         let child = command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
         let mut process = Process { child, log, address: String::new() };
         process.await_log("started").await;
@@ -192,6 +211,11 @@ impl Process {
             assert!(self.child.try_wait().unwrap().is_none(), "ended early: {}", self.log());
             pause().await;
         }
+    }
+
+    #[allow(dead_code, reason = "not every test program asks for it")]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn kill(&mut self) {

@@ -5,13 +5,14 @@ use crate::ports::{
     UnauthorizedTransaction, VaultError,
 };
 use crate::usecases::Sources;
-use crate::{FeeRules, GatewayReference, IllegalTransition, TransactionStatus, Transition, Verdict};
+use crate::{ChangeSet, FeeRules, GatewayReference, IllegalTransition, TransactionStatus, Transition, Verdict};
 
 /// Asks a gateway for approval and writes its answer: an approval together with the payables that the fee rules give, so
 /// no payment is ever approved without them.
 ///
 /// Cost: one gateway call, one write. Safe to repeat: the gateway knows the transaction's id, and the write expects the
-/// version that was read.
+/// version that was read. [`AuthorizeTransaction::ask`] and [`AuthorizeTransaction::write`] are its two steps, for callers
+/// that repeat the second without the first.
 pub struct AuthorizeTransaction {
     store: Arc<dyn Store>,
     vault: Arc<dyn CardVault>,
@@ -27,6 +28,15 @@ pub enum AuthorizeOutcome {
     Done(TransactionStatus),
     /// No answer yet: try again later, for this reason.
     Retry(String),
+}
+
+/// What the gateway's answer comes to.
+#[derive(Debug)]
+pub enum AuthorizeAnswer {
+    /// To be written: the transaction's new state, with all that follows from it.
+    Write(Box<ChangeSet>),
+    /// Nothing is to be written.
+    Nothing(AuthorizeOutcome),
 }
 
 /// Why an attempt could not be made.
@@ -64,15 +74,26 @@ impl AuthorizeTransaction {
     /// Makes the attempt of that number (from 1).
     ///
     /// # Errors
-    /// [`AuthorizeError`]; the transaction is as it was.
+    /// [`AuthorizeError`]; the transaction is as it was, except with [`StoreError::OutcomeUnknown`].
     pub async fn execute(
         &self,
         loaded: UnauthorizedTransaction,
         attempt: u32,
     ) -> Result<AuthorizeOutcome, AuthorizeError> {
+        match self.ask(loaded, attempt).await? {
+            AuthorizeAnswer::Write(change) => Ok(self.write(*change).await?),
+            AuthorizeAnswer::Nothing(outcome) => Ok(outcome),
+        }
+    }
+
+    /// Asks the gateway, as the attempt of that number (from 1).
+    ///
+    /// # Errors
+    /// [`AuthorizeError`], except that of the store.
+    pub async fn ask(&self, loaded: UnauthorizedTransaction, attempt: u32) -> Result<AuthorizeAnswer, AuthorizeError> {
         let UnauthorizedTransaction { transaction, card } = loaded;
         if transaction.status != TransactionStatus::Processing {
-            return Ok(AuthorizeOutcome::Done(transaction.status));
+            return Ok(AuthorizeAnswer::Nothing(AuthorizeOutcome::Done(transaction.status)));
         }
         let sealed = card.ok_or(AuthorizeError::CardMissing)?;
         let request = AuthorizationRequest {
@@ -92,23 +113,31 @@ impl AuthorizeTransaction {
                 transaction.approve(gateway, &self.rules, now, ids)?
             }
             Ok(AuthorizationResult::Declined { reason }) => transaction.decline(&reason, now, ids)?,
-            Err(error) if attempt < Self::MAX_ATTEMPTS => return Ok(AuthorizeOutcome::Retry(error.to_string())),
+            Err(error) if attempt < Self::MAX_ATTEMPTS => return Ok(nothing(error.to_string())),
             Err(GatewayError::Unavailable(_)) => transaction.fail("gateway_unavailable", now, ids)?,
             Err(GatewayError::TimedOut) => transaction.fail("gateway_timeout", now, ids)?,
         };
-        self.write(transition).await
+        Ok(match transition {
+            Transition::Executed(next) => AuthorizeAnswer::Write(Box::new((*next).into())),
+            Transition::AlreadyApplied => nothing("the transaction changed meanwhile".into()),
+        })
     }
 
-    async fn write(&self, transition: Transition) -> Result<AuthorizeOutcome, AuthorizeError> {
-        let Transition::Executed(next) = transition else {
-            return Ok(AuthorizeOutcome::Retry("the transaction changed meanwhile".into()));
-        };
-        let status = next.transaction.status;
-        match self.store.apply((*next).into()).await? {
+    /// Writes what the answer comes to. The same change set may be written again when the store fails.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn write(&self, change: ChangeSet) -> Result<AuthorizeOutcome, StoreError> {
+        let status = change.transaction.transaction().status;
+        match self.store.apply(change).await? {
             Verdict::Applied | Verdict::AlreadyApplied => Ok(AuthorizeOutcome::Done(status)),
             Verdict::StaleVersion | Verdict::Duplicate => {
                 Ok(AuthorizeOutcome::Retry("another worker was faster".into()))
             }
         }
     }
+}
+
+fn nothing(reason: String) -> AuthorizeAnswer {
+    AuthorizeAnswer::Nothing(AuthorizeOutcome::Retry(reason))
 }

@@ -5,7 +5,7 @@ mod authorize_transaction;
 mod create_transaction;
 mod settle_payables;
 
-pub use authorize_transaction::{AuthorizeError, AuthorizeOutcome, AuthorizeTransaction};
+pub use authorize_transaction::{AuthorizeAnswer, AuthorizeError, AuthorizeOutcome, AuthorizeTransaction};
 pub use create_transaction::{CreateError, CreateOutcome, CreateTransaction, IdempotentRequest};
 pub use settle_payables::{SettlePayables, SettlementRun, due_before};
 

@@ -53,6 +53,9 @@ async fn failures_of_the_store_are_503_or_500_and_tell_nothing_of_it() {
         (vec![StoreError::Overloaded], StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
         (vec![StoreError::Unavailable("secret detail".into())], StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         (vec![lost(), lost()], StatusCode::SERVICE_UNAVAILABLE, "outcome-unknown"),
+        // The first attempt may have been written, whatever the second one says.
+        (vec![lost(), StoreError::Overloaded], StatusCode::SERVICE_UNAVAILABLE, "outcome-unknown"),
+        (vec![lost(), StoreError::Unavailable("secret".into())], StatusCode::SERVICE_UNAVAILABLE, "outcome-unknown"),
         (vec![StoreError::Damaged("secret detail".into())], StatusCode::INTERNAL_SERVER_ERROR, "internal-error"),
     ];
     for (failures, expected, kind) in failures {
@@ -100,6 +103,22 @@ async fn a_request_is_one_line_of_log_without_card_data() {
     world.get("/transactions/4111111111111111").await;
     assert_eq!(log.text().lines().count(), 2);
     assert!(!log.text().contains("4111"), "{}", log.text());
+}
+
+#[tokio::test]
+async fn a_card_number_in_a_header_is_refused_and_not_logged() {
+    let (log, _guard) = Log::gather();
+    let world = World::new();
+    let number = "4111-1111-1111-1111";
+    let mut request = post_of(number, Some(&format!("order-{number}")), example().to_string());
+    request.headers_mut().insert("x-request-id", format!("pay/{number}").parse().unwrap());
+    let answer = world.ask(request).await;
+    answer.assert_problem(StatusCode::UNPROCESSABLE_ENTITY);
+    let errors = answer.json()["errors"].as_array().unwrap().clone();
+    let paths: Vec<_> = errors.iter().map(|error| error["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["x-customer-id", "idempotency-key"]);
+    assert!(!answer.headers["x-request-id"].to_str().unwrap().contains("4111"));
+    assert!(!log.text().contains("4111") && !answer.text.contains("4111"), "{} {}", log.text(), answer.text);
 }
 
 #[tokio::test]

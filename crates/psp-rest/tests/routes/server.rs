@@ -101,6 +101,15 @@ async fn headers_that_do_not_come_end_the_connection() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_that_asks_and_never_reads_loses_its_connection() {
+    let server = serve(&World::new(), PATIENCE).await;
+    let mut greedy = TcpStream::connect(server.address).await.unwrap();
+    let asking = async { while greedy.write_all(b"GET /openapi.json HTTP/1.1\r\nhost: psp\r\n\r\n").await.is_ok() {} };
+    // An hour of paused time: it passes at once when both sides wait for each other.
+    tokio::time::timeout(Duration::from_hours(1), asking).await.expect("the server ends it");
+}
+
 #[tokio::test]
 async fn headers_too_large_or_too_many_are_431_and_a_10_kb_customer_is_422() {
     let server = serve(&World::new(), PATIENCE).await;
