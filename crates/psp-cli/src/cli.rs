@@ -5,6 +5,9 @@ use psp_domain::{MessageId, QueueName};
 
 use crate::settings::{MAX_CHUNK_SIZE, SettingArgs};
 
+/// The version, and the commit that it was built from.
+pub(crate) const VERSION: &str = concat!(env!("PSP_VERSION"), " (", env!("PSP_COMMIT"), ")");
+
 const EXAMPLES: &str = "\
 Examples:
   psp                                    run everything with the database psp.db
@@ -19,7 +22,7 @@ Every setting is a flag, a variable of the environment, or a line of psp.toml; t
 
 /// A payment service provider in one process.
 #[derive(Parser)]
-#[command(name = "psp", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(name = "psp", version = VERSION, after_help = EXAMPLES, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -40,7 +43,11 @@ pub(crate) enum Command {
     /// Run the scheduled jobs
     Scheduler,
     /// Create or update the database
-    Migrate,
+    Migrate {
+        /// Let this login of Postgres use the tables without owning them, and create it where it is missing
+        #[arg(long, value_name = "NAME")]
+        service_login: Option<String>,
+    },
     /// Run a job once
     #[command(subcommand)]
     Job(Job),
@@ -59,8 +66,12 @@ pub(crate) enum Command {
         /// For which shell
         shell: Shell,
     },
-    /// Ask the process at `PSP_LISTEN` whether it is ready; exit code 0 if so, 1 if not
-    Healthcheck,
+    /// Ask the process at `PSP_ADMIN_LISTEN`, or else at `PSP_LISTEN`, whether it is ready; exit code 0 if so, 1 if not
+    Healthcheck {
+        /// Ask only whether it answers
+        #[arg(long)]
+        live: bool,
+    },
 }
 
 impl Command {

@@ -76,7 +76,7 @@ pub(crate) async fn run(settings: Settings, roles: Roles) -> anyhow::Result<()> 
         start_scheduler(&wiring, &stop, &mut parts)?;
     }
     let meter = tokio::spawn(measure(Arc::clone(&wiring), roles));
-    tracing::info!(?roles, database = %wiring.settings.database, version = env!("CARGO_PKG_VERSION"), "started");
+    tracing::info!(?roles, database = %wiring.settings.database, version = crate::cli::VERSION, "started");
 
     let failure = tokio::select! {
         () = signals.first() => None,

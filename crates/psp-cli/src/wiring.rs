@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use psp_batch::{BatchOptions, BatchingStore};
 use psp_domain::QueueName;
 use psp_domain::ports::{
@@ -129,6 +129,13 @@ impl Wiring {
                 PgStore::migrate(&with_login(options, settings).await?).await.with_context(failed)
             }
         }
+    }
+
+    /// Lets a login use the tables.
+    pub(crate) async fn grant(settings: &Settings, login: &str) -> anyhow::Result<()> {
+        let Database::Postgres(options) = &settings.database else { bail!("SQLite knows no logins") };
+        let failed = || format!("login {login} for database {}", settings.database);
+        PgStore::grant(&with_login(options, settings).await?, login).await.with_context(failed)
     }
 
     /// Writes what waits, then closes the database.

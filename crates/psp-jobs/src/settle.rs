@@ -29,6 +29,21 @@ pub struct Summary {
     pub elapsed: Duration,
 }
 
+impl Summary {
+    /// Alarms look for this line.
+    fn log(&self) {
+        tracing::info!(
+            run = %self.run_id,
+            chunks = self.chunks,
+            payables = self.payables,
+            transactions = self.transactions,
+            amounts = ?self.amounts,
+            seconds = self.elapsed.as_secs_f64(),
+            "payables settled"
+        );
+    }
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "run           {}", self.run_id)?;
@@ -84,14 +99,16 @@ pub async fn settle_payables(
         let progress = settle.progress(run.id).await?.unwrap_or_default();
         on_progress(&progress);
         if progress.settled_chunks >= run.chunks {
-            return Ok(Summary {
+            let summary = Summary {
                 run_id: run.id,
                 chunks: run.chunks,
                 payables: progress.payables,
                 transactions: progress.transactions,
                 amounts: progress.amounts,
                 elapsed: begun.elapsed(),
-            });
+            };
+            summary.log();
+            return Ok(summary);
         }
         if progress.settled_chunks > settled {
             (settled, moved) = (progress.settled_chunks, Instant::now());

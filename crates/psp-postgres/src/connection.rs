@@ -4,10 +4,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use psp_domain::ports::{Clock, Health, StoreError};
-use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{Connection, PgConnection, Postgres};
+use sqlx::{Connection, Postgres};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -15,8 +14,6 @@ use tokio::time::timeout;
 use crate::PgOptions;
 use crate::classify::unavailable;
 use crate::wake::Wake;
-
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
 
 /// Connections idle for longer are asked whether they are alive before they are used.
 const FRESH: Duration = Duration::from_secs(30);
@@ -50,7 +47,8 @@ pub enum OpenError {
 }
 
 impl PgStore {
-    /// Opens the database and migrates it where needed; several processes may do so at once.
+    /// Opens the database and migrates it where needed; several processes may do so at once. A login that may not migrate
+    /// can open a schema that is up to date.
     ///
     /// # Errors
     /// [`OpenError`], with the driver's error as its source.
@@ -73,21 +71,6 @@ impl PgStore {
             tasks.push(tokio::spawn(refresh_password(options.clone(), pools)));
         }
         Ok(Arc::new(Self { writes, writer: Mutex::new(None), leases, reads, clock, options, wake, tasks }))
-    }
-
-    /// Creates and migrates the schema; returns the migrations that it applied.
-    ///
-    /// # Errors
-    /// [`OpenError`], with the driver's error as its source.
-    pub async fn migrate(options: &PgOptions) -> Result<Vec<String>, OpenError> {
-        // A migration may take as long as it needs, but must not wait for a lock that others queue up behind.
-        let connect = options.connect().await.map_err(OpenError::Open)?.options([("statement_timeout", "0")]);
-        let mut connection = PgConnection::connect_with(&connect).await.map_err(OpenError::Open)?;
-        let before = applied(&mut connection).await;
-        MIGRATIONS.run(&mut connection).await.map_err(OpenError::Migrate)?;
-        connection.close().await.map_err(OpenError::Open)?;
-        let fresh = MIGRATIONS.iter().filter(|m| !before.contains(&m.version));
-        Ok(fresh.map(|m| format!("{:04}_{}", m.version, m.description.replace(' ', "_"))).collect())
     }
 
     /// Waits for statements under way, at most a few seconds, and closes every connection. Later calls of the ports answer
@@ -172,11 +155,6 @@ async fn refresh_password(options: PgOptions, pools: Vec<(Kind, PgPool)>) {
             }
         }
     }
-}
-
-async fn applied(connection: &mut PgConnection) -> Vec<i64> {
-    // The table does not exist before the first migration.
-    sqlx::query_scalar("SELECT version FROM _sqlx_migrations").fetch_all(connection).await.unwrap_or_default()
 }
 
 #[async_trait]

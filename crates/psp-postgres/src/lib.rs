@@ -34,6 +34,7 @@ mod options;
 mod outbox;
 mod payables;
 mod queue;
+mod schema;
 mod settlement;
 mod transactions;
 mod wake;

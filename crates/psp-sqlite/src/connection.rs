@@ -12,7 +12,12 @@ use tokio::time::timeout;
 
 use crate::SqliteOptions;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
+/// The migrations of this program. Those of a later one are no fault: a release that is rolled back finds the newer schema.
+fn migrations() -> Migrator {
+    let mut migrations = sqlx::migrate!("../../migrations/sqlite");
+    migrations.set_ignore_missing(true);
+    migrations
+}
 
 /// How long a look at the store's health waits for the connection that writes.
 const WRITERS_TURN: Duration = Duration::from_secs(5);
@@ -130,9 +135,10 @@ async fn migrate(connection: &mut SqliteConnection) -> Result<Vec<String>, OpenE
     // The table does not exist before the first migration.
     let before: Vec<i64> =
         sqlx::query_scalar("SELECT version FROM _sqlx_migrations").fetch_all(&mut *turn).await.unwrap_or_default();
-    MIGRATIONS.run(&mut *turn).await.map_err(OpenError::Migrate)?;
+    let migrations = migrations();
+    migrations.run(&mut *turn).await.map_err(OpenError::Migrate)?;
     turn.commit().await.map_err(OpenError::Open)?;
-    let fresh = MIGRATIONS.iter().filter(|m| !before.contains(&m.version));
+    let fresh = migrations.iter().filter(|m| !before.contains(&m.version));
     Ok(fresh.map(|m| format!("{:04}_{}", m.version, m.description.replace(' ', "_"))).collect())
 }
 

@@ -20,7 +20,7 @@ use crate::wiring::Wiring;
 /// Runs a command.
 pub(crate) async fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
     match command {
-        Command::Migrate => migrate(&settings).await,
+        Command::Migrate { service_login } => migrate(&settings, service_login.as_deref()).await,
         Command::Job(job) => job::run(Wiring::open_existing(settings).await?, job).await,
         Command::Dlq(dlq) => dlq::run(Wiring::open_existing(settings).await?, dlq).await,
         Command::Api => roles::run(settings, Roles::API).await,
@@ -30,7 +30,7 @@ pub(crate) async fn run(command: Command, settings: Settings) -> anyhow::Result<
         Command::Serve => roles::run(settings, Roles::ALL).await,
         Command::Queues(Queues::Create) => queues::create(&settings).await,
         Command::Config => config::print(&settings),
-        Command::Healthcheck => healthcheck::run(&settings),
+        Command::Healthcheck { live } => healthcheck::run(&settings, live),
         Command::Openapi => documents::openapi(),
         Command::Completions { shell } => documents::completions(shell),
     }
@@ -44,11 +44,15 @@ fn answer(text: impl Display) -> anyhow::Result<()> {
     }
 }
 
-async fn migrate(settings: &Settings) -> anyhow::Result<()> {
+async fn migrate(settings: &Settings, service_login: Option<&str>) -> anyhow::Result<()> {
     let applied = Wiring::migrate(settings).await?;
-    if applied.is_empty() {
-        return answer("the database is up to date");
+    let mut lines: Vec<_> = applied.iter().map(|migration| format!("applied {migration}")).collect();
+    if lines.is_empty() {
+        lines.push("the database is up to date".to_owned());
     }
-    let lines: Vec<_> = applied.iter().map(|migration| format!("applied {migration}")).collect();
+    if let Some(login) = service_login {
+        Wiring::grant(settings, login).await?;
+        lines.push(format!("{login} may use the tables"));
+    }
     answer(lines.join("\n"))
 }

@@ -36,7 +36,8 @@ fn help_version_completions_and_documents_are_printed() {
     let place = Place::new(&[]);
     assert!(place.run(&["--help"]).contains("PSP_SETTLEMENT_CRON"));
     assert!(place.run(&["-h"]).contains("Examples:"));
-    assert!(place.run(&["--version"]).starts_with("psp "));
+    let version = place.run(&["--version"]);
+    assert!(version.starts_with(concat!("psp ", env!("CARGO_PKG_VERSION"), " (")), "{version}");
     assert!(place.run(&["completions", "bash"]).contains("settle-payables"));
     let document = place.run(&["openapi"]);
     assert!(document.contains("/transactions") && !document.contains("refund"), "{document}");
@@ -47,6 +48,9 @@ fn migrating_twice_changes_nothing() {
     let place = Place::new(&[]);
     assert!(place.run(&["migrate"]).contains("applied 0001_main"));
     assert_eq!(place.run(&["migrate"]), "the database is up to date\n");
+    let output = place.command(&["migrate", "--service-login", "psp"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("SQLite knows no logins"));
 }
 
 #[test]

@@ -26,10 +26,23 @@ async fn health_metrics_and_documents_are_served() {
     assert_eq!(document, serde_json::from_str::<Value>(&place.run(&["openapi"])).unwrap());
     let page = psp.get("", "/docs/").await.text;
     assert!(page.contains("swagger-ui") && !page.contains("https://") && !page.contains("\"//"), "{page}");
-    let healthy = place.command(&["healthcheck"]).env("PSP_LISTEN", &psp.address).status().unwrap();
-    assert!(healthy.success());
-    drop(psp);
-    assert!(!place.command(&["healthcheck"]).env("PSP_LISTEN", "127.0.0.1:1").status().unwrap().success());
+}
+
+#[tokio::test]
+async fn the_health_check_asks_whatever_role_runs() {
+    let place = Place::new(&[]);
+    let api = place.start(&["api"]).await;
+    let worker = place.start_with(&["worker"], &[("PSP_ADMIN_LISTEN", "127.0.0.1:0")]).await;
+    let check = |args: &[&str], name: &str, address: &str| {
+        let mut command = place.command(args);
+        command.env(name, address).status().unwrap().success()
+    };
+    for args in [&["healthcheck"][..], &["healthcheck", "--live"]] {
+        assert!(check(args, "PSP_LISTEN", &api.address));
+        assert!(check(args, "PSP_ADMIN_LISTEN", &worker.address));
+        assert!(!check(args, "PSP_LISTEN", "127.0.0.1:1"));
+        assert!(!check(args, "PSP_ADMIN_LISTEN", "127.0.0.1:1"));
+    }
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod clients;
 #[path = "../e2e/durability.rs"]
 mod durability;
 mod leading;
+mod logins;
 #[path = "../e2e/main_job.rs"]
 mod main_job;
 #[path = "../e2e/operations.rs"]
