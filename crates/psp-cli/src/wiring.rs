@@ -218,7 +218,7 @@ impl Wiring {
             concurrency: self.settings.worker_concurrency.min(most),
             handler_timeout: self.settings.gateway_timeout + BESIDE_THE_GATEWAY,
             retry: self.retry_policy(),
-            grace: self.settings.shutdown_grace.mul_f32(0.8),
+            grace: self.settings.shutdown_grace.mul_f32(0.7),
             ..ConsumerOptions::default()
         }
     }

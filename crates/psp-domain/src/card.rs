@@ -65,31 +65,26 @@ impl CardNumber {
         found
     }
 
-    /// Whether a text seems to hold a card number: groups of digits that make one together or alone. One of ten long
-    /// numbers that mean something else does, too, so this decides what is shown, never what is refused.
+    /// Whether a text seems to hold a card number: digits, perhaps in groups, that are one, or among which stands one of a
+    /// known brand. Long numbers that mean something else now and then do, too, so this decides what is shown, never what
+    /// is refused.
     ///
     /// ```
     /// # use psp_domain::CardNumber;
-    /// assert!(CardNumber::may_stand_in("order/4111-1111-1111-1111"));
+    /// assert!(CardNumber::may_stand_in("pay4111-1111-1111-1111-2024"));
     /// assert!(!CardNumber::may_stand_in("01a1fc23-adfc-74b8-ab63-7bfa62344961"));
     /// ```
     pub fn may_stand_in(text: &str) -> bool {
-        let is_number = |digits: &str| digits.parse::<Self>().is_ok();
-        let mut run = zeroize::Zeroizing::new(String::new());
-        // The empty group behind the last one ends its run.
-        for group in text.split(|c: char| !c.is_ascii_alphanumeric()).chain([""]) {
-            if !group.is_empty() && group.bytes().all(|b| b.is_ascii_digit()) {
-                if is_number(group) {
-                    return true;
-                }
-                run.push_str(group);
-            } else if is_number(&run) {
-                return true;
-            } else {
-                run.clear();
-            }
-        }
-        false
+        let joins = |c: char| c.is_ascii_digit() || matches!(c, ' ' | '-' | '.' | '/' | '_' | ':');
+        text.split(|c| !joins(c)).any(|run| {
+            let digits = zeroize::Zeroizing::new(run.chars().filter(char::is_ascii_digit).collect::<String>());
+            digits.parse::<Self>().is_ok() || (13..=19).any(|length| Self::stands_within(&digits, length))
+        })
+    }
+
+    fn stands_within(digits: &str, length: usize) -> bool {
+        let windows = (0..digits.len().saturating_sub(length - 1)).map(|from| &digits[from..from + length]);
+        windows.filter_map(|window| window.parse::<Self>().ok()).any(|number| number.brand() != CardBrand::Unknown)
     }
 
     /// The brand, by issuer identification number.

@@ -77,9 +77,12 @@ where
     attempt.retry(attempts()).when(is_passing).await.map_err(unavailable)
 }
 
-/// The database did not do what it was asked.
+/// The database did not do what it was asked. Or it did, and the value makes no sense.
 pub(crate) fn unavailable(error: sqlx::Error) -> StoreError {
-    StoreError::Unavailable(Box::new(error))
+    match error {
+        sqlx::Error::ColumnDecode { index, .. } => damaged(&index),
+        error => StoreError::Unavailable(Box::new(error)),
+    }
 }
 
 /// A stored value that the domain refuses.

@@ -10,6 +10,8 @@ use futures::future::join_all;
 use metrics_exporter_prometheus::PrometheusHandle;
 use psp_domain::ports::Health;
 use serde::Serialize;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
 use utoipa::ToSchema;
 
 use crate::problem::{Chain, Problem, ProblemBody, not_found};
@@ -17,6 +19,48 @@ use crate::state::App;
 
 /// How long one check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an answer is good for: however many ask, what stands behind is asked this seldom.
+const LIFETIME: Duration = Duration::from_secs(1);
+
+/// What a process depends on.
+pub(crate) struct Checks {
+    checks: Vec<(&'static str, Arc<dyn Health>)>,
+    /// When they were looked at, and which failed.
+    last: Mutex<Option<(Instant, Vec<&'static str>)>>,
+}
+
+impl Checks {
+    pub(crate) fn new(checks: Vec<(&'static str, Arc<dyn Health>)>) -> Self {
+        Self { checks, last: Mutex::new(None) }
+    }
+
+    async fn answer(&self) -> Result<Response, Problem> {
+        let mut last = self.last.lock().await;
+        let failed = match last.take() {
+            Some((when, failed)) if when.elapsed() < LIFETIME => last.insert((when, failed)),
+            _ => last.insert((Instant::now(), self.failing().await)),
+        };
+        if failed.1.is_empty() {
+            return Ok(axum::Json(OK).into_response());
+        }
+        let detail = format!("not ready: {}", failed.1.join(", "));
+        Err(Problem { detail: detail.into(), ..Problem::unavailable("not-ready", "") })
+    }
+
+    /// Asks all at once, so that one that hangs does not hide the others.
+    async fn failing(&self) -> Vec<&'static str> {
+        let checks = self.checks.iter().map(|(name, health)| async move {
+            let failure = match timeout(CHECK_TIMEOUT, health.check()).await {
+                Ok(Ok(())) => return None,
+                Ok(Err(error)) => Chain(&error).to_string(),
+                Err(_elapsed) => "no answer in time".to_owned(),
+            };
+            tracing::warn!(check = name, error = failure, "not ready");
+            Some(*name)
+        });
+        join_all(checks).await.into_iter().flatten().collect()
+    }
+}
 
 /// `ok`.
 #[derive(Serialize, ToSchema)]
@@ -46,26 +90,7 @@ pub(crate) async fn live() -> Response {
     )
 )]
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    check(&app.ports.health).await
-}
-
-/// Asks all at once, so that one that hangs does not hide the others.
-async fn check(health: &[(&'static str, Arc<dyn Health>)]) -> Result<Response, Problem> {
-    let checks = health.iter().map(|(name, health)| async move {
-        let failure = match tokio::time::timeout(CHECK_TIMEOUT, health.check()).await {
-            Ok(Ok(())) => return None,
-            Ok(Err(error)) => Chain(&error).to_string(),
-            Err(_elapsed) => "no answer in time".to_owned(),
-        };
-        tracing::warn!(check = name, error = failure, "not ready");
-        Some(*name)
-    });
-    let failed: Vec<_> = join_all(checks).await.into_iter().flatten().collect();
-    if failed.is_empty() {
-        return Ok(axum::Json(OK).into_response());
-    }
-    let detail = format!("not ready: {}", failed.join(", "));
-    Err(Problem { detail: detail.into(), ..Problem::unavailable("not-ready", "") })
+    app.health.answer().await
 }
 
 /// Metrics in Prometheus' text format: for operators, so not part of the API's document.
@@ -83,10 +108,10 @@ fn render(prometheus: Option<&PrometheusHandle>) -> Response {
 
 /// Health and metrics of a process without an API.
 pub(crate) fn admin(health: Vec<(&'static str, Arc<dyn Health>)>, prometheus: Option<PrometheusHandle>) -> Router {
-    let health = Arc::new(health);
+    let health = Arc::new(Checks::new(health));
     let ready = move || {
         let health = Arc::clone(&health);
-        async move { check(&health).await.map_err(|problem| (StatusCode::SERVICE_UNAVAILABLE, problem.detail)) }
+        async move { health.answer().await.map_err(|problem| (StatusCode::SERVICE_UNAVAILABLE, problem.detail)) }
     };
     Router::new()
         .route("/_liveness_check_", get(live))

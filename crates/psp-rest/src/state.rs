@@ -9,6 +9,7 @@ use psp_domain::ports::{
 };
 use psp_domain::usecases::CreateTransaction;
 
+use crate::health::Checks;
 use crate::idempotency::InFlight;
 use crate::middleware::RequestMetrics;
 
@@ -48,6 +49,7 @@ pub struct RestOptions {
 /// Shared by all requests.
 pub(crate) struct App {
     pub(crate) ports: RestPorts,
+    pub(crate) health: Checks,
     pub(crate) options: RestOptions,
     pub(crate) prometheus: Option<PrometheusHandle>,
     pub(crate) keys_in_flight: InFlight,
@@ -56,9 +58,11 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(ports: RestPorts, options: RestOptions, prometheus: Option<PrometheusHandle>) -> Self {
+    pub(crate) fn new(mut ports: RestPorts, options: RestOptions, prometheus: Option<PrometheusHandle>) -> Self {
+        let health = Checks::new(std::mem::take(&mut ports.health));
         Self {
             ports,
+            health,
             options,
             prometheus,
             keys_in_flight: InFlight::default(),

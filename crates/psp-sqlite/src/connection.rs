@@ -1,4 +1,6 @@
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -19,8 +21,8 @@ fn migrations() -> Migrator {
     migrations
 }
 
-/// How long a look at the store's health waits for the connection that writes.
-const WRITERS_TURN: Duration = Duration::from_secs(5);
+/// How long a look at the store's health waits for the connection that writes: less than who asks.
+const WRITERS_TURN: Duration = Duration::from_millis(1500);
 
 /// The embedded store and queue: implements every store port and the queue ports.
 pub struct SqliteStore {
@@ -29,6 +31,8 @@ pub struct SqliteStore {
     pub(crate) readers: SqlitePool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) options: SqliteOptions,
+    /// A write has failed, and none has been seen to succeed since.
+    has_failed: AtomicBool,
     /// Wakes the receivers of a queue after a commit that sent to it.
     wake: [Notify; QueueName::ALL.len()],
 }
@@ -68,7 +72,8 @@ impl SqliteStore {
             .max_lifetime(None)
             .connect_lazy_with(options.reader().map_err(OpenError::Open)?);
         let wake = QueueName::ALL.map(|_| Notify::new());
-        Ok(Arc::new(Self { writer: Mutex::new(Some(writer)), readers, clock, options, wake }))
+        let (writer, has_failed) = (Mutex::new(Some(writer)), AtomicBool::new(false));
+        Ok(Arc::new(Self { writer, readers, clock, options, has_failed, wake }))
     }
 
     /// Creates and migrates the database; returns the migrations that it applied.
@@ -99,7 +104,10 @@ impl SqliteStore {
         let writer = guard.as_mut().ok_or_else(|| unavailable(sqlx::Error::PoolClosed))?;
         if !is_usable(writer).await {
             tracing::warn!("the connection that writes is replaced: a database transaction on it could not be ended");
-            *writer = connect(&self.options).await.map_err(unavailable)?;
+            self.has_failed.store(true, Ordering::Relaxed);
+            // The file that was opened, not a new one.
+            let options = SqliteOptions { create: false, ..self.options.clone() };
+            *writer = connect(&options).await.map_err(unavailable)?;
         }
         Ok(Writer(guard))
     }
@@ -130,16 +138,25 @@ async fn connect(options: &SqliteOptions) -> Result<SqliteConnection, sqlx::Erro
 
 /// Brings the schema up to date, after any other process that does; returns the migrations that it applied.
 async fn migrate(connection: &mut SqliteConnection) -> Result<Vec<String>, OpenError> {
+    let migrations = migrations();
+    if missing(connection, &migrations).await.is_empty() {
+        return Ok(Vec::new());
+    }
     // The driver's own lock for migrations does nothing on SQLite.
     let mut turn = connection.begin_with("BEGIN IMMEDIATE").await.map_err(OpenError::Open)?;
-    // The table does not exist before the first migration.
-    let before: Vec<i64> =
-        sqlx::query_scalar("SELECT version FROM _sqlx_migrations").fetch_all(&mut *turn).await.unwrap_or_default();
-    let migrations = migrations();
+    let fresh = missing(&mut turn, &migrations).await;
     migrations.run(&mut *turn).await.map_err(OpenError::Migrate)?;
     turn.commit().await.map_err(OpenError::Open)?;
-    let fresh = migrations.iter().filter(|m| !before.contains(&m.version));
-    Ok(fresh.map(|m| format!("{:04}_{}", m.version, m.description.replace(' ', "_"))).collect())
+    Ok(fresh)
+}
+
+/// The migrations that are not applied as they are here.
+async fn missing(connection: &mut SqliteConnection, migrations: &Migrator) -> Vec<String> {
+    // The table does not exist before the first migration.
+    let rows = sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations").fetch_all(connection).await;
+    let applied: HashSet<(i64, Vec<u8>)> = rows.unwrap_or_default().into_iter().collect();
+    let fresh = migrations.iter().filter(|m| !applied.contains(&(m.version, m.checksum.to_vec())));
+    fresh.map(|m| format!("{:04}_{}", m.version, m.description.replace(' ', "_"))).collect()
 }
 
 /// Whether a database transaction can begin on the connection. When the disk fails under one, SQLite ends it by itself; the
@@ -187,9 +204,13 @@ fn unknown(error: sqlx::Error) -> StoreError {
     StoreError::OutcomeUnknown(Box::new(error))
 }
 
-/// The database did not do what it was asked; the transaction, if any, is rolled back.
+/// The database did not do what it was asked; the transaction, if any, is rolled back. Or it did, and the value makes no
+/// sense.
 pub(crate) fn unavailable(error: sqlx::Error) -> StoreError {
-    StoreError::Unavailable(Box::new(error))
+    match error {
+        sqlx::Error::ColumnDecode { index, .. } => damaged(&index),
+        error => StoreError::Unavailable(Box::new(error)),
+    }
 }
 
 /// Milliseconds since 1970, as stored.
@@ -213,6 +234,14 @@ impl Health for SqliteStore {
         sqlx::query("SELECT 1 FROM sqlite_schema LIMIT 1").execute(&self.readers).await.map_err(unavailable)?;
         let busy = |_| StoreError::Unavailable("the connection that writes is busy".into());
         let mut writer = timeout(WRITERS_TURN, self.writer()).await.map_err(busy)??;
-        writer.begin(Durability::Lease).await?.rollback().await.map_err(unavailable)
+        let mut database = writer.begin(Durability::Full).await?;
+        if !self.has_failed.load(Ordering::Relaxed) {
+            return database.rollback().await.map_err(unavailable);
+        }
+        // Only a write tells whether the disk has room again. Nobody reads this number.
+        sqlx::query("PRAGMA user_version = 0").execute(&mut *database).await.map_err(unavailable)?;
+        commit(database).await?;
+        self.has_failed.store(false, Ordering::Relaxed);
+        Ok(())
     }
 }

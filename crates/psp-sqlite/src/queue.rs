@@ -184,11 +184,19 @@ impl SqliteStore {
             .bind(millis(now))
             .bind(i64::try_from(max).unwrap_or(i64::MAX));
         let rows = query.fetch_all(&mut *connection).await.map_err(unavailable)?;
-        let deliveries = rows.iter().map(|row| decode(row, queue)).collect::<Result<Vec<_>, _>>()?;
-        let (mut live, poison): (Vec<_>, Vec<_>) =
-            deliveries.into_iter().partition(|delivery| delivery.receive_count <= QueueName::MAX_RECEIVES);
-        for delivery in &poison {
-            bury(connection, delivery, millis(now)).await.map_err(unavailable)?;
+        let mut live = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let dead = match decode(row, queue) {
+                Ok(delivery) if delivery.receive_count <= QueueName::MAX_RECEIVES => {
+                    live.push(delivery);
+                    continue;
+                }
+                Ok(_) => TOO_OFTEN.to_owned(),
+                // A message that makes no sense holds no other back.
+                Err(error) => error.to_string(),
+            };
+            let id: Vec<u8> = row.try_get_unchecked(0).map_err(unavailable)?;
+            bury(connection, &id, &dead, millis(now)).await.map_err(unavailable)?;
         }
         drop(writer);
         live.sort_unstable_by_key(|delivery| delivery.message.id);
@@ -213,11 +221,13 @@ impl SqliteStore {
     }
 }
 
-/// Makes a dead letter of a message that came back too often; the count is that of the deliveries that were made.
-async fn bury(connection: &mut SqliteConnection, delivery: &Delivery, now: i64) -> Result<(), sqlx::Error> {
+const TOO_OFTEN: &str = "received too often without an answer";
+
+/// Makes a dead letter of a message that cannot be delivered; the count is that of the deliveries that were made.
+async fn bury(connection: &mut SqliteConnection, id: &[u8], reason: &str, now: i64) -> Result<(), sqlx::Error> {
     let sql = "UPDATE outbox SET visible_at = NULL, dead_at = ?2, receive_count = receive_count - 1, \
-               reason = coalesce(reason, 'received too often without an answer') WHERE id = ?1";
-    sqlx::query(sql).bind(delivery.message.id.0).bind(now).execute(connection).await?;
+               reason = coalesce(reason, ?3) WHERE id = ?1";
+    sqlx::query(sql).bind(id).bind(now).bind(reason).execute(connection).await?;
     Ok(())
 }
 

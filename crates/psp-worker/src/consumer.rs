@@ -65,8 +65,8 @@ pub trait Handler: Send + Sync + 'static {
 
 /// How long a claim that is under way when the stop comes may take to arrive.
 pub(crate) const LAST_CLAIM: Duration = Duration::from_millis(200);
-/// What part of the grace period the acknowledgements may take after it.
-const LAST_ACKS: u32 = 8;
+/// What part of the grace period the last claim may take before it, and the acknowledgements after it.
+const LAST_PART: u32 = 8;
 /// The most acknowledgements of one write.
 const MAX_ACKS: usize = 512;
 
@@ -93,7 +93,7 @@ pub async fn consume(
     }
     // The channel closes with the last holder of the consumer.
     drop(consumer);
-    if timeout(options.grace / LAST_ACKS, acknowledger).await.is_err() {
+    if timeout(options.grace / LAST_PART, acknowledger).await.is_err() {
         tracing::warn!(queue = %name, "acknowledgements were not written in time: messages will come again");
     }
 }
@@ -159,7 +159,7 @@ impl Consumer {
         tokio::select! {
             received = &mut receive => received,
             // Messages that are just being claimed would stay invisible for a while if nobody took them.
-            () = stop.cancelled() => timeout(LAST_CLAIM, receive).await.unwrap_or(Ok(Vec::new())),
+            () = stop.cancelled() => timeout(LAST_CLAIM.min(self.options.grace / LAST_PART), receive).await.unwrap_or(Ok(Vec::new())),
         }
     }
 
@@ -231,12 +231,16 @@ impl Consumer {
 
     /// Extends a lease again and again; returns when it is lost.
     async fn keep_lease(&self, delivery: &Delivery) {
+        let lease = self.queue.visibility_timeout();
+        let mut pause = lease / 2;
         loop {
-            sleep(self.queue.visibility_timeout() / 2).await;
+            sleep(pause).await;
             match self.queue.extend(delivery).await {
-                Ok(true) => {}
+                Ok(true) => pause = lease / 2,
                 Ok(false) => return,
                 Err(error) => {
+                    // Again while the lease still holds.
+                    pause = lease / 8;
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(queue = %self.name, message = %delivery.message.id, error, "extending failed");
                 }

@@ -46,6 +46,11 @@ async fn a_disk_without_room_is_told_and_what_was_answered_is_there_when_it_has_
         }
         assert!(begun.elapsed() < PATIENCE, "the limit is not reached after {}", promised.len());
     }
+    let begun = Instant::now();
+    while psp.get("123", "/_readiness_check_").await.status != 503 {
+        assert!(begun.elapsed() < PATIENCE, "it says that it is ready");
+        pause().await;
+    }
     limit_files(&psp, "unlimited");
     loop {
         let ready = psp.get("123", "/_readiness_check_").await.status == 200;
@@ -63,4 +68,36 @@ async fn a_disk_without_room_is_told_and_what_was_answered_is_there_when_it_has_
         psp.all("123", "/transactions").await.iter().map(|t| t["id"].as_str().unwrap().to_owned()).collect();
     assert!(promised.is_subset(&there), "{:?} are lost", promised.difference(&there).collect::<Vec<_>>());
     assert_eq!(place.run(&["dlq", "list", "--json"]).trim(), "[]");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_rows_are_dead_letters_and_hold_no_other_back() {
+    let place = Place::new(&[("PSP_RETRY_BASE_MS", "1"), ("PSP_RETRY_MAX_MS", "5")]);
+    let api = place.start(&["api"]).await;
+    for customer in ["transaction", "sound", "message", "sound"] {
+        api.post(customer, &example()).await;
+    }
+    // No UTF-8: SQLite takes it, and nobody can read it.
+    let damage = [
+        "UPDATE transactions SET description = CAST(x'ff' AS TEXT) WHERE customer_id = 'transaction'",
+        "UPDATE outbox SET body = CAST(x'ff' AS TEXT) WHERE customer_id = 'message'",
+    ];
+    for sql in damage {
+        place.sqlite(sql).await;
+    }
+    let _worker = place.start(&["worker"]).await;
+    let approved = |t: &serde_json::Value| t.as_array().unwrap().iter().all(|t| t["status"] == "pending_payment");
+    api.until("sound", "/transactions", approved).await;
+    let begun = Instant::now();
+    let dead = loop {
+        let dead: Vec<_> =
+            place.sqlite("SELECT reason FROM outbox WHERE dead_at IS NOT NULL ORDER BY customer_id DESC").await;
+        if dead.len() == 2 {
+            break dead.iter().map(|row| sqlx::Row::get::<String, _>(row, 0)).collect::<Vec<_>>();
+        }
+        assert!(begun.elapsed() < PATIENCE, "{} dead letters", dead.len());
+        pause().await;
+    };
+    assert!(dead.iter().all(|reason| reason.contains("damaged row")), "{dead:?}");
+    assert_eq!(api.get("transaction", "/transactions").await.status, 500);
 }

@@ -83,8 +83,11 @@ impl CreateTransaction {
         let answer = answer(&transaction);
         let mut change = ChangeSet::create(transaction, card, created);
         let Some(request) = idempotent else {
-            self.apply(change).await?;
-            return Ok(CreateOutcome::Created(answer));
+            return match self.apply(change).await? {
+                Verdict::Applied | Verdict::AlreadyApplied => Ok(CreateOutcome::Created(answer)),
+                // A fresh id and no key: only a rule of the store's that the domain does not know can refuse it.
+                refused => Err(StoreError::Damaged(format!("a new transaction was refused: {refused:?}")).into()),
+            };
         };
         change.idempotency = Some(IdempotencyRecord {
             customer_id: new.customer_id.clone(),

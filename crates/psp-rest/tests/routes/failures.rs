@@ -1,6 +1,7 @@
 //! Failures of what stands behind the routes.
 
 use std::io::Write;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use psp_domain::ports::StoreError;
 use serde_json::json;
 use tower::ServiceExt;
 
-use crate::support::{Hanging, Panics, Sick, World, example, post_of};
+use crate::support::{Counting, Hanging, Panics, Sick, World, example, post_of};
 
 /// What was logged, as JSON lines.
 #[derive(Clone, Default)]
@@ -109,16 +110,18 @@ async fn a_request_is_one_line_of_log_without_card_data() {
 async fn a_card_number_in_a_header_is_refused_and_not_logged() {
     let (log, _guard) = Log::gather();
     let world = World::new();
-    let number = "4111-1111-1111-1111";
-    let mut request = post_of(number, Some(&format!("order-{number}")), example().to_string());
-    request.headers_mut().insert("x-request-id", format!("pay/{number}").parse().unwrap());
-    let answer = world.ask(request).await;
-    answer.assert_problem(StatusCode::UNPROCESSABLE_ENTITY);
-    let errors = answer.json()["errors"].as_array().unwrap().clone();
-    let paths: Vec<_> = errors.iter().map(|error| error["path"].as_str().unwrap()).collect();
-    assert_eq!(paths, ["x-customer-id", "idempotency-key"]);
-    assert!(!answer.headers["x-request-id"].to_str().unwrap().contains("4111"));
-    assert!(!log.text().contains("4111") && !answer.text.contains("4111"), "{} {}", log.text(), answer.text);
+    for text in ["4111-1111-1111-1111", "4111111111111111", "c4111111111111111", "pay/4111.1111.1111.1111-2024"] {
+        let mut request = post_of(text, Some(text), example().to_string());
+        request.headers_mut().insert("x-request-id", text.parse().unwrap());
+        let answer = world.ask(request).await;
+        answer.assert_problem(StatusCode::UNPROCESSABLE_ENTITY);
+        let errors = answer.json()["errors"].as_array().unwrap().clone();
+        let paths: Vec<_> = errors.iter().map(|error| error["path"].as_str().unwrap()).collect();
+        assert_eq!(paths, ["x-customer-id", "idempotency-key"]);
+        assert!(!answer.headers["x-request-id"].to_str().unwrap().contains("4111"));
+        assert!(!log.text().contains("4111") && !answer.text.contains("4111"), "{} {}", log.text(), answer.text);
+    }
+    assert_eq!(log.text().lines().filter(|line| line.contains(r#""customer_id":"***""#)).count(), 4, "{}", log.text());
 }
 
 #[tokio::test]
@@ -156,6 +159,17 @@ async fn readiness_names_what_fails_or_hangs_and_liveness_does_not_ask() {
     assert_eq!(answer.json()["detail"], "not ready: queue, vault, cache");
     assert_eq!(world.get("/_liveness_check_").await.text, "{\"status\":\"ok\"}");
     assert_eq!(World::new().get("/_readiness_check_").await.text, "{\"status\":\"ok\"}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_ask_for_readiness_it_is_looked_at_once_a_second() {
+    let health = Arc::new(Counting::default());
+    let world = World::with(|ports, _| ports.health.push(("counting", health.clone())));
+    for seconds in 1..=3 {
+        futures::future::join_all((0..100).map(|_| world.get("/_readiness_check_"))).await;
+        assert_eq!(health.0.load(Ordering::SeqCst), seconds);
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The router over fakes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -47,6 +48,18 @@ impl RequestFingerprint for Panics {
 }
 
 /// An adapter that cannot do its work.
+/// Is well, and counts how often it is asked.
+#[derive(Default)]
+pub(crate) struct Counting(pub(crate) AtomicUsize);
+
+#[async_trait::async_trait]
+impl Health for Counting {
+    async fn check(&self) -> Result<(), StoreError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
 pub(crate) struct Sick;
 
 #[async_trait::async_trait]
