@@ -1,7 +1,7 @@
 # `make` runs psp; `make help` lists the rest.
 
 .DEFAULT_GOAL := run
-.PHONY: chaos run test lint deny bench doc help tools sqlx
+.PHONY: chaos run test lint lint-deploy deny bench doc help tools sqlx up down logs
 
 NEXTEST_VERSION := 0.9.143
 DENY_VERSION := 0.20.2
@@ -19,6 +19,9 @@ test: tools lint ## Check format and lints, run all tests
 lint: ## Check format and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+
+lint-deploy: ## Check the image, the containers, the workflows and the shell scripts; no Docker needed
+	scripts/lint-deploy.sh
 
 sqlx: ## Record what the macros must know of Postgres (after a change of a query or a migration)
 	cargo build -p psp-testkit --bin with-servers
@@ -39,6 +42,21 @@ bench: tools ## Print the benchmark tables (docs/benchmarks.md): on SQLite, then
 	target/release/psp-bench sqlite $(BENCH_FLAGS)
 	$(WITH_SERVERS) --durable target/release/psp-bench postgres $(BENCH_FLAGS)
 
+up: .env ## Build the image and run every role in containers, with Postgres and LocalStack
+	PSP_COMMIT=$$(git rev-parse HEAD 2>/dev/null || echo unknown) docker compose up --build --detach --wait
+	@echo "http://$$(docker compose port api 3000)/docs"
+
+# The secrets of the containers on this machine. The data in their volume needs them: made once.
+.env:
+	@umask 077 && keys=$$(openssl rand -base64 32) && password=$$(openssl rand -hex 24) && \
+		printf 'PSP_CARD_KEYS=%s\nPSP_DATABASE_PASSWORD=%s\n' "$$keys" "$$password" >$@
+
+down: ## Stop the containers; DOWN_FLAGS=--volumes deletes their data, too
+	docker compose down $(DOWN_FLAGS)
+
+logs: ## Follow the logs of the containers
+	docker compose logs --follow
+
 doc: ## Build the documentation of the library
 	cargo doc --no-deps --workspace --open
 
@@ -47,4 +65,4 @@ tools: ## Install the test runner and the tests' servers where they are missing
 	@crates/psp-testkit/install-servers.sh
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
