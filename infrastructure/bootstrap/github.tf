@@ -1,0 +1,150 @@
+# Workflows on GitHub log in with short-lived tokens; there is no access key to leak.
+resource "aws_iam_openid_connect_provider" "github" {
+  url            = "https://token.actions.githubusercontent.com"
+  client_id_list = ["sts.amazonaws.com"]
+}
+
+locals {
+  # Who may take which role: the subject of the token.
+  subjects = merge(
+    {
+      # Runs what a pull request says, before anybody has read it.
+      plan = ["repo:${var.repository}:pull_request", "repo:${var.repository}:ref:refs/heads/*"]
+      push = ["repo:${var.repository}:ref:refs/heads/main", "repo:${var.repository}:ref:refs/tags/v*"]
+    },
+    # GitHub gives out this subject after the reviewers of the environment have approved.
+    { for name in var.environments : "apply-${name}" => ["repo:${var.repository}:environment:${name}"] },
+  )
+}
+
+resource "aws_iam_role" "github" {
+  for_each             = local.subjects
+  name                 = "psp-github-${each.key}"
+  description          = "Workflows of ${var.repository}: ${each.key}"
+  max_session_duration = 3600
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Federated = aws_iam_openid_connect_provider.github.arn }
+      Action    = "sts:AssumeRoleWithWebIdentity"
+      Condition = {
+        StringEquals = { "token.actions.githubusercontent.com:aud" = "sts.amazonaws.com" }
+        StringLike   = { "token.actions.githubusercontent.com:sub" = each.value }
+      }
+    }]
+  })
+}
+
+# A plan without refresh (-refresh=false): it compares the configuration with the state. A refresh would have to read the card
+# keys, and whoever opens a pull request could then, too.
+resource "aws_iam_role_policy" "plan" {
+  name = "plan-without-refresh"
+  role = aws_iam_role.github["plan"].id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid      = "FindState"
+        Effect   = "Allow"
+        Action   = "s3:ListBucket"
+        Resource = aws_s3_bucket.state.arn
+      },
+      {
+        Sid      = "ReadState"
+        Effect   = "Allow"
+        Action   = "s3:GetObject"
+        Resource = [for name in var.environments : "${aws_s3_bucket.state.arn}/${name}/terraform.tfstate"]
+      },
+      {
+        Sid      = "DecryptState"
+        Effect   = "Allow"
+        Action   = "kms:Decrypt"
+        Resource = module.state_key.arn
+      },
+      {
+        # AWS knows no narrower resource for this action.
+        Sid      = "FindZones"
+        Effect   = "Allow"
+        Action   = "ec2:DescribeAvailabilityZones"
+        Resource = "*"
+      },
+    ]
+  })
+}
+
+resource "aws_iam_role_policy" "push" {
+  name = "push-images"
+  role = aws_iam_role.github["push"].id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        # AWS knows no narrower resource for this action.
+        Sid      = "LogInToRegistry"
+        Effect   = "Allow"
+        Action   = "ecr:GetAuthorizationToken"
+        Resource = "*"
+      },
+      {
+        Sid    = "PushImages"
+        Effect = "Allow"
+        Action = [
+          "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:CompleteLayerUpload", "ecr:DescribeImages",
+          "ecr:GetDownloadUrlForLayer", "ecr:InitiateLayerUpload", "ecr:PutImage", "ecr:UploadLayerPart",
+        ]
+        Resource = module.registry.arn
+      },
+    ]
+  })
+}
+
+# Everything but IAM. What is missing is named below, for resources of the one environment.
+resource "aws_iam_role_policy_attachment" "apply" {
+  for_each   = var.environments
+  role       = aws_iam_role.github["apply-${each.key}"].name
+  policy_arn = "${local.arn_prefix}:iam::aws:policy/PowerUserAccess"
+}
+
+resource "aws_iam_role_policy" "apply" {
+  for_each = var.environments
+  name     = "roles-of-this-environment"
+  role     = aws_iam_role.github["apply-${each.key}"].id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid    = "RolesOfThisEnvironment"
+        Effect = "Allow"
+        Action = [
+          "iam:AttachRolePolicy", "iam:CreateRole", "iam:DeleteRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy", "iam:GetRole",
+          "iam:GetRolePolicy", "iam:ListAttachedRolePolicies", "iam:ListInstanceProfilesForRole", "iam:ListRolePolicies", "iam:PassRole",
+          "iam:PutRolePolicy", "iam:TagRole", "iam:UntagRole", "iam:UpdateAssumeRolePolicy", "iam:UpdateRole", "iam:UpdateRoleDescription",
+        ]
+        Resource = "${local.arn_prefix}:iam::${local.account_id}:role/psp-${each.key}-*"
+      },
+      {
+        Sid      = "RolesThatAwsMakes"
+        Effect   = "Allow"
+        Action   = "iam:CreateServiceLinkedRole"
+        Resource = "${local.arn_prefix}:iam::${local.account_id}:role/aws-service-role/*"
+        Condition = { StringEquals = { "iam:AWSServiceName" = [
+          "ecs.amazonaws.com", "ecs.application-autoscaling.amazonaws.com", "elasticloadbalancing.amazonaws.com",
+          "rds.amazonaws.com", "wafv2.amazonaws.com",
+        ] } }
+      },
+      {
+        Sid      = "StatesOfOtherEnvironments"
+        Effect   = "Deny"
+        Action   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
+        Resource = [for other in setsubtract(var.environments, [each.key]) : "${aws_s3_bucket.state.arn}/${other}/*"]
+      },
+      {
+        Sid      = "TheStateBucketStays"
+        Effect   = "Deny"
+        Action   = ["s3:DeleteBucket", "s3:DeleteBucketPolicy", "s3:DeleteObjectVersion", "s3:PutBucketPolicy", "s3:PutBucketVersioning", "s3:PutLifecycleConfiguration"]
+        Resource = [aws_s3_bucket.state.arn, "${aws_s3_bucket.state.arn}/*"]
+      },
+    ]
+  })
+}

@@ -1,0 +1,27 @@
+environment = "prod"
+region      = "sa-east-1"
+
+# domain_name's zone_id, image and card_keys differ from account to account: see the README.
+domain_name   = "psp.example.com"
+internal      = true
+allowed_cidrs = ["10.0.0.0/8"]
+
+vpc_cidr           = "10.30.0.0/16"
+zone_count         = 3
+single_nat_gateway = false
+
+database = {
+  engine_version            = "16"
+  instance_class            = "db.m7g.large"
+  allocated_storage_gib     = 100
+  max_allocated_storage_gib = 1000
+  max_connections           = 600
+  multi_az                  = true
+  backup_retention_days     = 14
+}
+deletion_protection = true
+
+api    = { cpu = 1024, memory_mib = 2048, min_tasks = 2, max_tasks = 8 }
+worker = { cpu = 1024, memory_mib = 2048, min_tasks = 2, max_tasks = 8 }
+
+log_retention_days = 365

@@ -1,0 +1,74 @@
+locals {
+  log_namespace = "psp/${var.name}"
+  # The summary that a settlement run logs at its end.
+  settled_pattern = "{ $.message = \"payables settled\" }"
+}
+
+resource "aws_cloudwatch_log_metric_filter" "errors" {
+  for_each       = var.log_group_names
+  name           = "${each.key}-errors"
+  log_group_name = each.value
+  pattern        = "{ $.level = \"ERROR\" }"
+
+  metric_transformation {
+    namespace     = local.log_namespace
+    name          = "${each.key}-errors"
+    value         = "1"
+    default_value = "0"
+    unit          = "Count"
+  }
+}
+
+resource "aws_cloudwatch_log_metric_filter" "settled" {
+  name           = "settlement-runs"
+  log_group_name = var.log_group_names["settle-payables"]
+  pattern        = local.settled_pattern
+
+  metric_transformation {
+    namespace = local.log_namespace
+    name      = "settlement-runs"
+    value     = "1"
+    unit      = "Count"
+  }
+}
+
+# Hours without a run have no data, so every hour breaches until one has a run.
+resource "aws_cloudwatch_metric_alarm" "settlement_missing" {
+  alarm_name          = "${var.name}-settlement-missing"
+  alarm_description   = "No settlement run has ended well for ${var.settlement_overdue_hours} hours: due payables wait. Run psp job settle-payables; settling twice pays once."
+  namespace           = local.log_namespace
+  metric_name         = "settlement-runs"
+  statistic           = "Sum"
+  comparison_operator = "LessThanThreshold"
+  threshold           = 1
+  period              = 3600
+  evaluation_periods  = var.settlement_overdue_hours
+  datapoints_to_alarm = var.settlement_overdue_hours
+  treat_missing_data  = "breaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+}
+
+# A job that ended badly, or whose task did not come up.
+resource "aws_cloudwatch_event_rule" "job_failed" {
+  name        = "${var.name}-job-failed"
+  description = "A scheduled job ended with an exit code other than 0, or its task did not start"
+  event_pattern = jsonencode({
+    source      = ["aws.ecs"]
+    detail-type = ["ECS Task State Change"]
+    detail = {
+      clusterArn = [var.cluster_arn]
+      lastStatus = ["STOPPED"]
+      group      = [for family in var.job_families : "family:${family}"]
+      "$or" = [
+        { containers = { exitCode = [{ anything-but = [0] }] } },
+        { stopCode = ["TaskFailedToStart"] },
+      ]
+    }
+  })
+}
+
+resource "aws_cloudwatch_event_target" "job_failed" {
+  rule = aws_cloudwatch_event_rule.job_failed.name
+  arn  = aws_sns_topic.alarms.arn
+}

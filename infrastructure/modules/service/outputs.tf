@@ -1,0 +1,14 @@
+output "name" {
+  description = "Name of the service."
+  value       = aws_ecs_service.this.name
+}
+
+output "task_definition_arn" {
+  description = "ARN of the task definition, with its revision."
+  value       = module.task.task_definition_arn
+}
+
+output "log_group_name" {
+  description = "Name of the log group."
+  value       = module.task.log_group_name
+}

@@ -1,0 +1,19 @@
+output "task_definition_arn" {
+  description = "ARN of the task definition, with its revision."
+  value       = aws_ecs_task_definition.this.arn
+}
+
+output "family" {
+  description = "Family of the task definition."
+  value       = aws_ecs_task_definition.this.family
+}
+
+output "role_arns" {
+  description = "ARNs of the execution and the task role, which whoever starts the task must be allowed to pass."
+  value       = [aws_iam_role.execution.arn, aws_iam_role.task.arn]
+}
+
+output "log_group_name" {
+  description = "Name of the log group."
+  value       = aws_cloudwatch_log_group.this.name
+}
