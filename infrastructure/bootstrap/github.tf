@@ -112,7 +112,7 @@ resource "aws_iam_role_policy" "apply" {
   role     = aws_iam_role.github["apply-${each.key}"].id
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [
+    Statement = concat([
       {
         Sid    = "RolesOfThisEnvironment"
         Effect = "Allow"
@@ -134,17 +134,18 @@ resource "aws_iam_role_policy" "apply" {
         ] } }
       },
       {
-        Sid      = "StatesOfOtherEnvironments"
-        Effect   = "Deny"
-        Action   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
-        Resource = [for other in setsubtract(var.environments, [each.key]) : "${aws_s3_bucket.state.arn}/${other}/*"]
-      },
-      {
         Sid      = "TheStateBucketStays"
         Effect   = "Deny"
         Action   = ["s3:DeleteBucket", "s3:DeleteBucketPolicy", "s3:DeleteObjectVersion", "s3:PutBucketPolicy", "s3:PutBucketVersioning", "s3:PutLifecycleConfiguration"]
         Resource = [aws_s3_bucket.state.arn, "${aws_s3_bucket.state.arn}/*"]
       },
-    ]
+      ],
+      [for other in setsubtract(var.environments, [each.key]) : {
+        Sid      = "NotTheStateOf${other}"
+        Effect   = "Deny"
+        Action   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
+        Resource = "${aws_s3_bucket.state.arn}/${other}/*"
+      }],
+    )
   })
 }

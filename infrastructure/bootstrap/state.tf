@@ -59,10 +59,11 @@ resource "aws_s3_bucket_lifecycle_configuration" "state" {
   rule {
     id     = "old-versions"
     status = "Enabled"
-    filter {}
+    filter {
+      prefix = ""
+    }
     noncurrent_version_expiration {
-      noncurrent_days           = 90
-      newer_noncurrent_versions = 20
+      noncurrent_days = 90
     }
     abort_incomplete_multipart_upload {
       days_after_initiation = 1

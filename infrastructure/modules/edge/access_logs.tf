@@ -46,7 +46,9 @@ resource "aws_s3_bucket_lifecycle_configuration" "access_logs" {
   rule {
     id     = "expire"
     status = "Enabled"
-    filter {}
+    filter {
+      prefix = ""
+    }
     expiration {
       days = var.log_retention_days
     }

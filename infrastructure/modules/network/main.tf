@@ -16,8 +16,10 @@ resource "aws_vpc" "this" {
 
 # Without rules, so that what forgets to name its groups reaches nothing.
 resource "aws_default_security_group" "closed" {
-  vpc_id = aws_vpc.this.id
-  tags   = { Name = "${var.name}-default-closed" }
+  vpc_id  = aws_vpc.this.id
+  ingress = []
+  egress  = []
+  tags    = { Name = "${var.name}-default-closed" }
 }
 
 resource "aws_subnet" "public" {
