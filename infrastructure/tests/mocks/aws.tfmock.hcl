@@ -93,7 +93,15 @@ mock_resource "aws_lb_target_group" {
 }
 
 mock_resource "aws_acm_certificate" {
-  defaults = { arn = "arn:aws:acm:sa-east-1:123456789012:certificate/mock" }
+  defaults = {
+    arn = "arn:aws:acm:sa-east-1:123456789012:certificate/mock"
+    domain_validation_options = [{
+      domain_name           = "psp.example.com"
+      resource_record_name  = "_mock.psp.example.com"
+      resource_record_type  = "CNAME"
+      resource_record_value = "mock.acm-validations.aws"
+    }]
+  }
 }
 
 mock_resource "aws_wafv2_web_acl" {
