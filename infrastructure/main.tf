@@ -1,15 +1,6 @@
 data "aws_caller_identity" "current" {}
 data "aws_partition" "current" {}
 
-data "aws_availability_zones" "available" {
-  state = "available"
-  # Local zones have no Fargate.
-  filter {
-    name   = "opt-in-status"
-    values = ["opt-in-not-required"]
-  }
-}
-
 locals {
   name       = "psp-${var.environment}"
   account_id = data.aws_caller_identity.current.account_id
@@ -53,7 +44,7 @@ module "network" {
   name                = local.name
   region              = var.region
   cidr                = var.vpc_cidr
-  zones               = slice(sort(data.aws_availability_zones.available.names), 0, var.zone_count)
+  zones               = var.zones
   single_nat_gateway  = var.single_nat_gateway
   interface_endpoints = var.interface_endpoints
   gateway_cidrs       = var.gateway_cidrs

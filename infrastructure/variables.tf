@@ -67,13 +67,13 @@ variable "vpc_cidr" {
   }
 }
 
-variable "zone_count" {
-  description = "How many availability zones are used, 2 or 3."
-  type        = number
+variable "zones" {
+  description = "Names of two or three availability zones of the region. They are named rather than looked up, so that a new zone of AWS moves nothing."
+  type        = list(string)
 
   validation {
-    condition     = contains([2, 3], var.zone_count)
-    error_message = "Use 2 or 3 availability zones."
+    condition     = contains([2, 3], length(var.zones)) && length(distinct(var.zones)) == length(var.zones) && alltrue([for zone in var.zones : startswith(zone, var.region)])
+    error_message = "Name two or three different availability zones of the region, such as sa-east-1a and sa-east-1b."
   }
 }
 

@@ -62,13 +62,6 @@ resource "aws_iam_role_policy" "plan" {
         Action   = "kms:Decrypt"
         Resource = module.state_key.arn
       },
-      {
-        # AWS knows no narrower resource for this action.
-        Sid      = "FindZones"
-        Effect   = "Allow"
-        Action   = "ec2:DescribeAvailabilityZones"
-        Resource = "*"
-      },
     ]
   })
 }

@@ -7,7 +7,7 @@ internal      = true
 allowed_cidrs = ["10.0.0.0/8"]
 
 vpc_cidr           = "10.20.0.0/16"
-zone_count         = 2
+zones              = ["sa-east-1a", "sa-east-1b"]
 single_nat_gateway = true
 
 database = {

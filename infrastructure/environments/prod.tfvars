@@ -7,7 +7,7 @@ internal      = true
 allowed_cidrs = ["10.0.0.0/8"]
 
 vpc_cidr           = "10.30.0.0/16"
-zone_count         = 3
+zones              = ["sa-east-1a", "sa-east-1b", "sa-east-1c"]
 single_nat_gateway = false
 
 database = {

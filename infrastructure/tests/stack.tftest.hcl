@@ -13,7 +13,7 @@ variables {
   zone_id       = "Z0123456789ABCDEFGHIJ"
   allowed_cidrs = ["10.0.0.0/8"]
   vpc_cidr      = "10.20.0.0/16"
-  zone_count    = 2
+  zones         = ["sa-east-1a", "sa-east-1b"]
   database = {
     engine_version            = "16"
     instance_class            = "db.t4g.small"
@@ -253,9 +253,17 @@ run "cidr_notation" {
 run "one_zone" {
   command = plan
   variables {
-    zone_count = 1
+    zones = ["sa-east-1a"]
   }
-  expect_failures = [var.zone_count]
+  expect_failures = [var.zones]
+}
+
+run "zone_of_another_region" {
+  command = plan
+  variables {
+    zones = ["sa-east-1a", "us-east-1a"]
+  }
+  expect_failures = [var.zones]
 }
 
 run "neither_dns_nor_certificate" {

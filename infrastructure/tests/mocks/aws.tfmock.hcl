@@ -8,10 +8,6 @@ mock_data "aws_partition" {
   defaults = { partition = "aws" }
 }
 
-mock_data "aws_availability_zones" {
-  defaults = { names = ["sa-east-1a", "sa-east-1b", "sa-east-1c"] }
-}
-
 mock_resource "aws_kms_key" {
   defaults = { arn = "arn:aws:kms:sa-east-1:123456789012:key/mock" }
 }
