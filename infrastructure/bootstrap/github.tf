@@ -92,7 +92,8 @@ resource "aws_iam_role_policy" "push" {
   })
 }
 
-# Everything but IAM. What is missing is named below, for resources of the one environment.
+# Everything but IAM, and of IAM the roles of the one environment. Those can be given any policy, so that who approves a deployment
+# to an environment on GitHub decides about everything in its account.
 resource "aws_iam_role_policy_attachment" "apply" {
   for_each   = var.environments
   role       = aws_iam_role.github["apply-${each.key}"].name
@@ -115,16 +116,6 @@ resource "aws_iam_role_policy" "apply" {
           "iam:PutRolePolicy", "iam:TagRole", "iam:UntagRole", "iam:UpdateAssumeRolePolicy", "iam:UpdateRole", "iam:UpdateRoleDescription",
         ]
         Resource = "${local.arn_prefix}:iam::${local.account_id}:role/psp-${each.key}-*"
-      },
-      {
-        Sid      = "RolesThatAwsMakes"
-        Effect   = "Allow"
-        Action   = "iam:CreateServiceLinkedRole"
-        Resource = "${local.arn_prefix}:iam::${local.account_id}:role/aws-service-role/*"
-        Condition = { StringEquals = { "iam:AWSServiceName" = [
-          "ecs.amazonaws.com", "ecs.application-autoscaling.amazonaws.com", "elasticloadbalancing.amazonaws.com",
-          "rds.amazonaws.com", "wafv2.amazonaws.com",
-        ] } }
       },
       {
         Sid      = "TheStateBucketStays"

@@ -6,7 +6,8 @@ module "key" {
 
 resource "aws_secretsmanager_secret" "card_keys" {
   #checkov:skip=CKV2_AWS_57:Only a person can tell when the old card key may go, so there is no rotation function; the README says how.
-  name                    = "${var.name}/card-keys"
+  # A prefix: a name is taken for as long as a deleted secret can be had back.
+  name_prefix             = "${var.name}/card-keys-"
   description             = "PSP_CARD_KEYS: keys that seal card numbers; the first seals, all open"
   kms_key_id              = module.key.arn
   recovery_window_in_days = 30
