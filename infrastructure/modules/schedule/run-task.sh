@@ -19,7 +19,9 @@ ask() { aws ecs describe-tasks --cluster "$CLUSTER" --tasks "$task" --query "$1"
 
 echo "Waiting for $task"
 deadline=$(($(date +%s) + wait_seconds))
-while status=$(ask 'tasks[0].lastStatus') && [ "$status" != STOPPED ]; do
+while :; do
+  status=$(ask 'tasks[0].lastStatus')
+  [ "$status" != STOPPED ] || break
   if [ "$(date +%s)" -ge "$deadline" ]; then
     echo "The task is still $status after $wait_seconds s. It goes on: look at it before the next apply." >&2
     exit 1

@@ -34,9 +34,11 @@ resource "aws_ecs_service" "this" {
   wait_for_steady_state = var.wait_for_steady_state
 
   # Nobody gets a shell in a container that holds card keys.
-  enable_execute_command  = false
-  enable_ecs_managed_tags = true
-  propagate_tags          = "SERVICE"
+  enable_execute_command = false
+  propagate_tags         = "SERVICE"
+
+  # After a zone was away, tasks spread over all zones again.
+  availability_zone_rebalancing = "ENABLED"
 
   network_configuration {
     subnets          = var.subnet_ids
