@@ -13,9 +13,28 @@ resource "aws_secretsmanager_secret" "card_keys" {
   recovery_window_in_days = 30
 }
 
-# Write-only: the keys pass through Terraform and stay out of the plan and the state.
+# A number that is new needs keys: otherwise the text below would take the place of the keys that open what is sealed. Conditions of
+# resources cannot look at ephemeral values, and this command only runs where the number is new.
+resource "terraform_data" "card_keys_given" {
+  triggers_replace = var.card_keys_version
+
+  provisioner "local-exec" {
+    command     = "test \"$GIVEN\" = true || { echo 'card_keys_version is new: set TF_VAR_card_keys to its keys.' >&2; exit 1; }"
+    environment = { GIVEN = tostring(var.card_keys != null) }
+  }
+}
+
+# Write-only: the keys pass through Terraform and stay out of the plan and the state. AWS is asked to write where the number is
+# new only, but the provider wants some text always.
 resource "aws_secretsmanager_secret_version" "card_keys" {
   secret_id                = aws_secretsmanager_secret.card_keys.id
-  secret_string_wo         = var.card_keys
+  secret_string_wo         = var.card_keys == null ? "never written" : var.card_keys
   secret_string_wo_version = var.card_keys_version
+
+  depends_on = [terraform_data.card_keys_given]
+
+  # The version that tasks still name stays until the next one is there.
+  lifecycle {
+    create_before_destroy = true
+  }
 }
