@@ -1,5 +1,5 @@
 locals {
-  # Whoever has the load balancer redirected needs the port, too.
+  # 80 only redirects to 443.
   ports = { http = 80, https = 443 }
   openings = { for pair in setproduct(keys(local.ports), var.allowed_cidrs) :
     "${pair[0]} ${pair[1]}" => { port = local.ports[pair[0]], cidr = pair[1] }
@@ -112,7 +112,7 @@ resource "aws_lb_listener" "https" {
   }
 }
 
-# Metrics are for whoever is inside the VPC; the fixed answer keeps them off the edge.
+# Metrics tell depths of queues and counts of dead letters, which are no business of clients.
 resource "aws_lb_listener_rule" "no_metrics" {
   listener_arn = aws_lb_listener.https.arn
   priority     = 1
