@@ -1,4 +1,4 @@
-# The root stack with the files of the environments' values: what its modules are given, and what its inputs refuse.
+# The root stack: what its modules are given, and what its inputs refuse.
 mock_provider "aws" {
   source          = "./tests/mocks"
   override_during = plan
