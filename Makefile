@@ -1,7 +1,7 @@
 # `make` runs psp; `make help` lists the rest.
 
 .DEFAULT_GOAL := run
-.PHONY: chaos run test lint lint-deploy deny bench doc help tools sqlx up down logs
+.PHONY: chaos run test test-infra lint lint-deploy deny bench doc help tools sqlx up down logs
 
 NEXTEST_VERSION := 0.9.143
 DENY_VERSION := 0.20.2
@@ -11,14 +11,19 @@ WITH_SERVERS := target/debug/with-servers
 run: ## Build psp and run everything on http://127.0.0.1:3000 (database: psp.db)
 	cargo run --release
 
-test: tools lint ## Check format and lints, run all tests
+test: tools lint ## Check format and lints, run all tests, those of the infrastructure where Terraform is installed
 	cargo build --workspace --all-targets
 	$(WITH_SERVERS) cargo nextest run --workspace --no-fail-fast $(NEXTEST_FLAGS)
 	cargo test --workspace --doc
+	infrastructure/test.sh
+
+test-infra: tools ## Run the tests of the infrastructure: plans, and a whole apply to an emulator of AWS
+	infrastructure/test.sh
 
 lint: ## Check format and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy -p psp-cli --test deployed -- -D warnings
 
 lint-deploy: ## Check the image, the containers, the workflows and the shell scripts; no Docker needed
 	scripts/lint-deploy.sh

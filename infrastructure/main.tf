@@ -32,9 +32,10 @@ module "logs_key" {
       principal = "cloudwatch.amazonaws.com"
       condition = { StringEquals = { "aws:SourceAccount" = local.account_id } }
     }
+    # EventBridge says nothing of its account here; the topic's name is what SNS encrypts with.
     Events = {
       principal = "events.amazonaws.com"
-      condition = { StringEquals = { "aws:SourceAccount" = local.account_id } }
+      condition = { StringEquals = { "kms:EncryptionContext:aws:sns:topicArn" = "${local.arn_prefix}:sns:${var.region}:${local.account_id}:${local.name}-alarms" } }
     }
   }
 }

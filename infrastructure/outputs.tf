@@ -3,6 +3,11 @@ output "url" {
   value       = "https://${var.domain_name}"
 }
 
+output "image" {
+  description = "Image that runs."
+  value       = var.image
+}
+
 output "load_balancer_dns_name" {
   description = "Host name of the load balancer, for DNS that is not in Route 53."
   value       = module.edge.load_balancer_dns_name

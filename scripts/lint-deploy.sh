@@ -27,7 +27,7 @@ check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 zizmor --quiet --offline --strict-collection .github
 # It passes over release.yml: its schema of workflows has no permission `attestations`.
-checkov --directory . --framework dockerfile github_actions --skip-path target --skip-download --compact --quiet
+checkov --directory . --framework dockerfile github_actions terraform --skip-path target --skip-download --compact --quiet
 if command -v actionlint >/dev/null; then
     actionlint
 elif [ -n "${CI:-}" ]; then

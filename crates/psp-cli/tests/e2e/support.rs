@@ -1,6 +1,7 @@
 //! The real binary in a directory of its own, and a small HTTP client.
 
 use std::fs::File;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -42,7 +43,20 @@ const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 pub(crate) struct Process {
     child: Child,
     log: PathBuf,
+    api: Api,
+}
+
+/// Where an API is.
+pub(crate) struct Api {
     pub(crate) address: String,
+}
+
+impl Deref for Process {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.api
+    }
 }
 
 impl Place {
@@ -142,10 +156,10 @@ impl Place {
         let log = self.path().join(format!("log-{number}.txt"));
         let file = File::create(&log).unwrap();
         let child = command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
-        let mut process = Process { child, log, address: String::new() };
+        let mut process = Process { child, log, api: Api { address: String::new() } };
         process.await_log("started").await;
         if let Some(line) = process.log_lines().into_iter().find(|line| line["message"] == "listening") {
-            line["address"].as_str().unwrap().clone_into(&mut process.address);
+            line["address"].as_str().unwrap().clone_into(&mut process.api.address);
         }
         process
     }
@@ -248,7 +262,9 @@ impl Process {
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
+}
 
+impl Api {
     pub(crate) async fn client(&self) -> Client {
         Client::connect(&self.address).await.unwrap()
     }

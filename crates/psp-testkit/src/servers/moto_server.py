@@ -2,15 +2,21 @@
 
 moto's own server handles requests in threads that share lists without a lock, which now and then fails or loses a
 message. Here a lock is around every request, and a long poll is a series of short ones, so that it does not hold the lock
-and ends when its client is gone. And moto counts every message of a queue for every message that it takes or gives, by a slow clock; see make_faster.
+and ends when its client is gone. And moto counts every message of a queue for every message that it takes or gives, by a
+slow clock; see make_faster. And it lacks answers for which Terraform waits; see make_complete.
 """
 
-import json
 import io
+import json
+import os
 import sys
 import threading
 import time
 
+# Before moto is imported: policies of AWS itself that roles may be given.
+os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
+
+from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse as AutoScaling
 from moto.sqs import models
 from moto.server import DomainDispatcherApplication, create_backend_app
 from waitress import serve
@@ -29,6 +35,20 @@ def make_faster():
     models.unix_time_millis = lambda moment=None: time.time() * 1000
     # Messages are kept for days, tests run for minutes.
     models.SQSBackend.is_message_valid_based_on_retention_period = lambda *_: True
+
+
+def make_complete():
+    """Adds the tags of scalable targets; moto answers 500 to questions about them."""
+    tags = {}
+    register = AutoScaling.register_scalable_target
+
+    def register_with_tags(self):
+        answer = register(self)
+        tags.setdefault(json.loads(answer)["ScalableTargetARN"], {}).update(self._get_param("Tags") or {})
+        return answer
+
+    AutoScaling.register_scalable_target = register_with_tags
+    AutoScaling.list_tags_for_resource = lambda self: json.dumps({"Tags": tags.get(self._get_param("ResourceARN"), {})})
 
 
 def one_at_a_time(app):
@@ -59,6 +79,9 @@ def one_at_a_time(app):
         while wait and not gone() and b'"Messages"' not in answer["body"] and answer["status"].startswith("200") and time.monotonic() < end:
             time.sleep(PAUSE_SECONDS)
             answer = ask(environ, body)
+        if environ["QUERY_STRING"].startswith("lifecycle"):
+            # S3 tells this with the rules of a bucket; Terraform waits for it.
+            answer["headers"].append(("x-amz-transition-default-minimum-object-size", "all_storage_classes_128K"))
         start_response(answer["status"], answer["headers"])
         return [answer["body"]]
 
@@ -67,5 +90,6 @@ def one_at_a_time(app):
 
 if __name__ == "__main__":
     make_faster()
+    make_complete()
     app = DomainDispatcherApplication(create_backend_app)
     serve(one_at_a_time(app), host="127.0.0.1", port=int(sys.argv[1]), threads=64, channel_request_lookahead=1)
