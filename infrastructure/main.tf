@@ -100,7 +100,7 @@ module "edge" {
   domain_name           = var.domain_name
   zone_id               = var.zone_id
   certificate_arn       = var.certificate_arn
-  rate_limit            = var.rate_limit
+  rate_limit            = coalesce(var.rate_limit, 2 * 5 * var.api.max_tasks * var.api.requests_per_task)
   deletion_protection   = var.deletion_protection
   log_retention_days    = var.log_retention_days
   log_key_arn           = module.logs_key.arn
@@ -126,7 +126,6 @@ module "schedule" {
   cpu            = 256
   memory_mib     = 512
   environment    = local.environment
-  secrets        = local.secrets
   jobs = {
     settle-payables = {
       command    = ["job", "settle-payables"]

@@ -6,6 +6,9 @@ output "url" {
 output "image" {
   description = "Image that runs."
   value       = var.image
+
+  # What could not be deployed does not run.
+  depends_on = [module.api, module.worker]
 }
 
 output "load_balancer_dns_name" {

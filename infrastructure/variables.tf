@@ -151,12 +151,12 @@ variable "certificate_arn" {
 }
 
 variable "rate_limit" {
-  description = "Requests of one address within 5 minutes, beyond which it is answered 429. A gateway in front is one address."
+  description = "Requests of one address within 5 minutes, beyond which it is answered 429; null for twice of what all tasks of the API are to take, as the gateway in front may be one address."
   type        = number
-  default     = 100000
+  default     = null
 
   validation {
-    condition     = var.rate_limit >= 10 && var.rate_limit <= 2000000000
+    condition     = var.rate_limit == null ? true : var.rate_limit >= 10 && var.rate_limit <= 2000000000
     error_message = "WAF takes a limit of 10 to 2,000,000,000 requests within 5 minutes."
   }
 }

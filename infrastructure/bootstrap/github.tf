@@ -1,19 +1,32 @@
 # Workflows on GitHub log in with short-lived tokens; there is no access key to leak.
 resource "aws_iam_openid_connect_provider" "github" {
+  count          = var.create_oidc_provider ? 1 : 0
   url            = "https://token.actions.githubusercontent.com"
   client_id_list = ["sts.amazonaws.com"]
 }
 
+data "aws_iam_openid_connect_provider" "github" {
+  count = var.create_oidc_provider ? 0 : 1
+  url   = "https://token.actions.githubusercontent.com"
+}
+
 locals {
+  provider_arn = one(concat(aws_iam_openid_connect_provider.github[*].arn, data.aws_iam_openid_connect_provider.github[*].arn))
+
+  # The repository as tokens name it. Numbers cannot be taken over by somebody who takes over a name.
+  owner_and_name = split("/", var.repository)
+  repository = (var.repository_ids == null ? var.repository :
+  "${local.owner_and_name[0]}@${var.repository_ids.owner}/${local.owner_and_name[1]}@${var.repository_ids.repository}")
+
   # Who may take which role: the subject of the token.
   subjects = merge(
     {
       # Runs what a pull request says, before anybody has read it.
-      plan = ["repo:${var.repository}:pull_request", "repo:${var.repository}:ref:refs/heads/*"]
-      push = ["repo:${var.repository}:ref:refs/heads/main", "repo:${var.repository}:ref:refs/tags/v*"]
+      plan = ["repo:${local.repository}:pull_request", "repo:${local.repository}:ref:refs/heads/*"]
+      push = ["repo:${local.repository}:ref:refs/heads/main", "repo:${local.repository}:ref:refs/tags/v*"]
     },
     # GitHub gives out this subject after the reviewers of the environment have approved.
-    { for name in var.environments : "apply-${name}" => ["repo:${var.repository}:environment:${name}"] },
+    { for name in var.environments : "apply-${name}" => ["repo:${local.repository}:environment:${name}"] },
   )
 }
 
@@ -21,12 +34,12 @@ resource "aws_iam_role" "github" {
   for_each             = local.subjects
   name                 = "psp-github-${each.key}"
   description          = "Workflows of ${var.repository}: ${each.key}"
-  max_session_duration = 3600
+  max_session_duration = 7200
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
       Effect    = "Allow"
-      Principal = { Federated = aws_iam_openid_connect_provider.github.arn }
+      Principal = { Federated = local.provider_arn }
       Action    = "sts:AssumeRoleWithWebIdentity"
       Condition = {
         StringEquals = { "token.actions.githubusercontent.com:aud" = "sts.amazonaws.com" }

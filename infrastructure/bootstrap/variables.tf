@@ -18,6 +18,18 @@ variable "repository" {
   }
 }
 
+variable "repository_ids" {
+  description = "Numbers of the owner and the repository, which GitHub writes into its tokens for repositories that were made, renamed or transferred since July 2026 (gh api repos/OWNER/NAME --jq '[.owner.id, .id]'); null for older ones."
+  type        = object({ owner = number, repository = number })
+  default     = null
+}
+
+variable "create_oidc_provider" {
+  description = "Whether GitHub's identity provider is to be made: an account has one, so false where there is one already."
+  type        = bool
+  default     = true
+}
+
 variable "environments" {
   description = "Environments that are deployed into this account. Each needs an environment of the same name on GitHub, with required reviewers."
   type        = set(string)

@@ -32,6 +32,26 @@ run "state_bucket" {
   }
 }
 
+run "tokens_that_name_numbers" {
+  command = plan
+  module {
+    source = "./bootstrap"
+  }
+  variables {
+    repository_ids       = { owner = 11, repository = 22 }
+    create_oidc_provider = false
+  }
+
+  assert {
+    condition     = jsondecode(aws_iam_role.github["apply-prod"].assume_role_policy).Statement[0].Condition.StringLike["token.actions.githubusercontent.com:sub"] == ["repo:example@11/psp@22:environment:prod"]
+    error_message = "Where GitHub writes numbers into its tokens, they have to fit."
+  }
+  assert {
+    condition     = length(aws_iam_openid_connect_provider.github) == 0
+    error_message = "An account's provider of identities is made once."
+  }
+}
+
 run "roles_of_workflows" {
   command = plan
   module {
@@ -112,8 +132,8 @@ run "images_are_immutable_and_scanned" {
     error_message = "Tags stay what they were, images are scanned and encrypted."
   }
   assert {
-    condition     = length(jsondecode(aws_ecr_lifecycle_policy.this.policy).rules) == 2
-    error_message = "Old images expire."
+    condition     = [for rule in jsondecode(aws_ecr_lifecycle_policy.this.policy).rules : try(rule.selection.tagPatternList, null)] == [null, ["*.*.*"], null]
+    error_message = "Old images expire, and releases by a rule of their own."
   }
 }
 
@@ -123,8 +143,9 @@ run "too_few_images" {
     source = "./modules/registry"
   }
   variables {
-    name        = "psp"
-    images_kept = 3
+    name          = "psp"
+    releases_kept = 3
+    build_days    = 1
   }
-  expect_failures = [var.images_kept]
+  expect_failures = [var.releases_kept, var.build_days]
 }

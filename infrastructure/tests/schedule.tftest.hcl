@@ -12,9 +12,6 @@ variables {
   cpu            = 256
   memory_mib     = 512
   environment    = { PSP_QUEUE = "sqs" }
-  secrets = {
-    PSP_CARD_KEYS = { value_from = "arn:aws:secretsmanager:sa-east-1:123456789012:secret:card-keys:::1", secret_arn = "arn:aws:secretsmanager:sa-east-1:123456789012:secret:card-keys", key_arn = "arn:aws:kms:sa-east-1:123456789012:key/secrets" }
-  }
   jobs = {
     settle-payables = { command = ["job", "settle-payables"], schedule = "cron(5 0 * * ? *)", statements = [] }
   }

@@ -76,17 +76,17 @@ run "least_privilege" {
   }
 
   assert {
-    condition = alltrue([for statement in concat(jsondecode(aws_iam_role_policy.execution.policy).Statement, jsondecode(aws_iam_role_policy.task[0].policy).Statement) :
+    condition = alltrue([for statement in concat(jsondecode(aws_iam_role_policy.execution.policy).Statement, jsondecode(aws_iam_role_policy.secrets[0].policy).Statement, jsondecode(aws_iam_role_policy.task[0].policy).Statement) :
     alltrue([for action in flatten([statement.Action]) : !strcontains(action, "*")])])
     error_message = "Every action is named."
   }
   assert {
-    condition = alltrue([for statement in concat(jsondecode(aws_iam_role_policy.execution.policy).Statement, jsondecode(aws_iam_role_policy.task[0].policy).Statement) :
+    condition = alltrue([for statement in concat(jsondecode(aws_iam_role_policy.execution.policy).Statement, jsondecode(aws_iam_role_policy.secrets[0].policy).Statement, jsondecode(aws_iam_role_policy.task[0].policy).Statement) :
     !contains(flatten([statement.Resource]), "*") || statement.Action == "ecr:GetAuthorizationToken"])
     error_message = "Every resource is named, but for the one action that has none."
   }
   assert {
-    condition     = toset(flatten([for statement in jsondecode(aws_iam_role_policy.execution.policy).Statement : statement.Resource if statement.Action == "secretsmanager:GetSecretValue"])) == toset([var.secrets.PSP_CARD_KEYS.secret_arn])
+    condition     = toset(flatten([for statement in jsondecode(aws_iam_role_policy.secrets[0].policy).Statement : statement.Resource if statement.Action == "secretsmanager:GetSecretValue"])) == toset([var.secrets.PSP_CARD_KEYS.secret_arn])
     error_message = "The execution role reads the secrets of this task and no other."
   }
   assert {

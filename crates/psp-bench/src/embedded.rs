@@ -40,7 +40,7 @@ impl Embedded<'_> {
         psp.stop().await?;
         self.settle()?;
         let size = std::fs::metadata(self.psp)?.len() as f64 / 1e6;
-        self.table.add(Row::new("size of the binary", format!("{size:.1} MB")));
+        self.table.add(Row::new("size of the binary", format!("{size:.1} MB")).target("≤ 40 MB", size <= 40.0));
         Ok(())
     }
 
@@ -55,7 +55,8 @@ impl Embedded<'_> {
         let row = Row::new("start-up, to the first ready answer", format!("{took:.0} ms"));
         self.table.add(row.target("≤ 200 ms", took <= 200.0));
         tokio::time::sleep(Duration::from_secs(1)).await;
-        self.table.add(Row::new("RSS idle", mib(psp.memory("VmRSS")?)));
+        let idle = psp.memory("VmRSS")?;
+        self.table.add(Row::new("RSS idle", mib(idle)).target("≤ 32 MiB", idle <= 32 << 20));
         Ok(psp)
     }
 

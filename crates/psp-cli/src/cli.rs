@@ -79,6 +79,11 @@ impl Command {
     pub(crate) fn is_role(&self) -> bool {
         matches!(self, Self::Serve | Self::Api | Self::Worker | Self::Relay | Self::Scheduler)
     }
+
+    /// Whether it seals or opens cards: nothing else needs their keys.
+    pub(crate) fn has_cards(&self) -> bool {
+        matches!(self, Self::Serve | Self::Api | Self::Worker)
+    }
 }
 
 #[derive(Subcommand)]

@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         // Documents are printed whatever the configuration.
         Command::Openapi => report(commands::documents::openapi()),
         Command::Completions { shell } => report(commands::documents::completions(shell)),
-        command => match Settings::load(&cli.settings) {
+        command => match Settings::load(&cli.settings, command.has_cards()) {
             Ok(settings) => run(command, settings),
             Err(error) => {
                 eprintln!("psp: wrong configuration: {error}");

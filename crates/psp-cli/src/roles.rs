@@ -120,7 +120,7 @@ async fn start_api(
     parts: &mut Parts,
     metrics: PrometheusHandle,
 ) -> anyhow::Result<()> {
-    let (rest, options) = wiring.rest();
+    let (rest, options) = wiring.rest()?;
     let router = psp_rest::router(rest, options, Some(metrics));
     let address = wiring.settings.listen;
     if !address.ip().is_loopback() {
@@ -166,7 +166,7 @@ fn hint(address: SocketAddr) -> String {
 async fn start_worker(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mut Parts) -> anyhow::Result<()> {
     let queue = wiring.queue().await?;
     let transactions = Arc::clone(&wiring.store.transactions);
-    let transactions = psp_worker::transactions_handler(Arc::new(wiring.authorize()), transactions);
+    let transactions = psp_worker::transactions_handler(Arc::new(wiring.authorize()?), transactions);
     let settlement = psp_worker::settlement_handler(wiring.settle());
     for (name, handler) in [(QueueName::Transactions, transactions), (QueueName::PayablesSettlement, settlement)] {
         let options = wiring.consumer_options(name);

@@ -1,6 +1,6 @@
 //! The adapters behind the ports.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -34,9 +34,10 @@ pub(crate) struct Wiring {
     pub(crate) settings: Settings,
     pub(crate) store: StorePorts,
     pub(crate) batching: Arc<BatchingStore>,
-    pub(crate) vault: Arc<AesGcmVault>,
     pub(crate) sources: Sources,
     opened: Opened,
+    /// The vault, once it was asked for: only what seals or opens cards has keys.
+    vault: OnceLock<Arc<AesGcmVault>>,
     /// SQS, once it was asked for: what only writes to the outbox works without it.
     sqs: OnceCell<Arc<SqsQueue>>,
 }
@@ -85,8 +86,8 @@ enum Opened {
 }
 
 impl Wiring {
-    /// Opens the database, which must be there, and the vault: a command given in the wrong directory must not find nothing
-    /// to do in an empty one.
+    /// Opens the database, which must be there: a command given in the wrong directory must not find nothing to do in an
+    /// empty one.
     pub(crate) async fn open_existing(mut settings: Settings) -> anyhow::Result<Self> {
         if let Database::Sqlite(options, file) = &mut settings.database {
             ensure!(file.exists(), "there is no database {}: `psp` and `psp migrate` make one", file.display());
@@ -95,7 +96,7 @@ impl Wiring {
         Self::open(settings).await
     }
 
-    /// Opens the database, which is created where it may be missing, and the vault.
+    /// Opens the database, which is created where it may be missing.
     pub(crate) async fn open(settings: Settings) -> anyhow::Result<Self> {
         let sources = Sources::default();
         let clock = Arc::clone(&sources.clock);
@@ -114,10 +115,9 @@ impl Wiring {
                 (Opened::Postgres(store), ports)
             }
         };
-        let vault = Arc::new(AesGcmVault::new(settings.vault_keys()?)?);
         let options = BatchOptions { max_batch: settings.max_batch, max_waiting: settings.max_waiting_writes };
         let batching = BatchingStore::new(Arc::clone(&store.store), options).context("the batch writer")?;
-        Ok(Self { settings, store, batching, vault, sources, opened, sqs: OnceCell::new() })
+        Ok(Self { settings, store, batching, sources, opened, vault: OnceLock::new(), sqs: OnceCell::new() })
     }
 
     /// Creates or updates the schema; returns the migrations that were applied.
@@ -200,12 +200,20 @@ impl Wiring {
         SettlePayables::new(Arc::clone(&self.store.settlement), self.sources.clone())
     }
 
-    pub(crate) fn authorize(&self) -> AuthorizeTransaction {
+    fn vault(&self) -> anyhow::Result<Arc<AesGcmVault>> {
+        if let Some(vault) = self.vault.get() {
+            return Ok(Arc::clone(vault));
+        }
+        let vault = Arc::new(AesGcmVault::new(self.settings.vault_keys()?)?);
+        Ok(Arc::clone(self.vault.get_or_init(|| vault)))
+    }
+
+    pub(crate) fn authorize(&self) -> anyhow::Result<AuthorizeTransaction> {
         let sandbox: Arc<dyn Gateway> = Arc::new(SandboxGateway::new(self.settings.sandbox_slow));
         let gateway = Arc::new(TimeoutGateway::new(sandbox, self.settings.gateway_timeout));
         let store = Arc::clone(&self.batching) as _;
-        let vault = Arc::clone(&self.vault) as _;
-        AuthorizeTransaction::new(store, vault, gateway, self.settings.fees.clone(), self.sources.clone())
+        let (vault, rules) = (self.vault()?, self.settings.fees.clone());
+        Ok(AuthorizeTransaction::new(store, vault, gateway, rules, self.sources.clone()))
     }
 
     pub(crate) fn retry_policy(&self) -> RetryPolicy {
@@ -223,11 +231,12 @@ impl Wiring {
         }
     }
 
-    pub(crate) fn rest(&self) -> (RestPorts, RestOptions) {
+    pub(crate) fn rest(&self) -> anyhow::Result<(RestPorts, RestOptions)> {
+        let vault = self.vault()?;
         let create = CreateTransaction::new(
             Arc::clone(&self.batching) as _,
             Arc::clone(&self.store.keys),
-            Arc::clone(&self.vault) as _,
+            Arc::clone(&vault) as _,
             self.sources.clone(),
         );
         let ports = RestPorts {
@@ -235,7 +244,7 @@ impl Wiring {
             transactions: Arc::clone(&self.store.transactions),
             payables: Arc::clone(&self.store.payables),
             balances: Arc::clone(&self.store.balances),
-            fingerprints: Arc::clone(&self.vault) as _,
+            fingerprints: vault,
             health: self.health(),
         };
         let options = RestOptions {
@@ -246,7 +255,7 @@ impl Wiring {
             clock: Arc::clone(&self.sources.clock),
             ids: Arc::clone(&self.sources.ids),
         };
-        (ports, options)
+        Ok((ports, options))
     }
 }
 

@@ -18,7 +18,7 @@ mod time;
 mod transactions;
 
 pub use openapi::openapi;
-pub use server::serve;
+pub use server::{IDLE_TIMEOUT, serve};
 pub use state::{RestOptions, RestPorts};
 
 use std::sync::Arc;

@@ -13,8 +13,9 @@ use tokio_io_timeout::TimeoutStream;
 
 /// The most connections at once; more wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 8_192;
-/// How long a request's headers may take to arrive: slow senders must not hold connections.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may be idle, and a request's headers may take to arrive: slow senders must not hold connections. A
+/// load balancer in front must close its idle connections sooner, or it sends a request on one that is just being closed.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 /// How long a client may take none of its answer: one that asks and never reads must not hold a connection.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most bytes of a request's line and headers together; more are answered 431.
@@ -38,7 +39,7 @@ pub async fn serve(
     let mut http = http1::Builder::new();
     // No `pipeline_flush`: it closes on requests that cannot be parsed before their answer is sent.
     http.timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(IDLE_TIMEOUT)
         .max_header_size(MAX_HEADER_BYTES)
         .max_buf_size(2 * MAX_HEADER_BYTES)
         .max_headers(MAX_HEADERS);

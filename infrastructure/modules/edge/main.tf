@@ -52,8 +52,9 @@ resource "aws_lb" "this" {
   drop_invalid_header_fields = true
   desync_mitigation_mode     = "strictest"
   enable_deletion_protection = var.deletion_protection
-  # Above PSP_REQUEST_TIMEOUT_MS, so that psp gives the answer to a request that took too long.
-  idle_timeout = 60
+  # Above PSP_REQUEST_TIMEOUT_MS, so that psp gives the answer to a request that took too long; below the 45 s after which
+  # psp closes an idle connection, or a request might be sent on one that is just being closed, and be answered 502.
+  idle_timeout = 40
 
   access_logs {
     bucket  = aws_s3_bucket.access_logs.id

@@ -4,6 +4,7 @@ locals {
     AWSManagedRulesKnownBadInputsRuleSet  = 3
     AWSManagedRulesAmazonIpReputationList = 4
   }
+  counted_rules = ["CrossSiteScripting_BODY", "GenericLFI_BODY", "GenericRFI_BODY", "NoUserAgent_HEADER", "SizeRestrictions_BODY"]
 }
 
 resource "aws_wafv2_web_acl" "this" {
@@ -57,6 +58,18 @@ resource "aws_wafv2_web_acl" "this" {
         managed_rule_group_statement {
           vendor_name = "AWS"
           name        = rule.key
+
+          # Counted only: they refuse what payments may have. Services send no user agent, bodies have up to 64 KiB, and a
+          # description is free text, which psp hands to nobody who would run it.
+          dynamic "rule_action_override" {
+            for_each = rule.key == "AWSManagedRulesCommonRuleSet" ? local.counted_rules : []
+            content {
+              name = rule_action_override.value
+              action_to_use {
+                count {}
+              }
+            }
+          }
         }
       }
 

@@ -40,6 +40,11 @@ locals {
         namespace  = "AWS/ApplicationELB", metric = "HTTPCode_ELB_5XX_Count", stat = "Sum", threshold = 10, period = 60, periods = 3
         dimensions = local.edge
       }
+      edge-blocked = {
+        text       = "The firewall refuses requests: an attack, or payments that look like one."
+        namespace  = "AWS/WAFV2", metric = "BlockedRequests", stat = "Sum", threshold = 100, period = 300, periods = 1
+        dimensions = { WebACL = var.name, Region = var.region, Rule = "ALL" }
+      }
       api-p95 = {
         text       = "One request in 20 takes longer than ${var.p95_seconds} s."
         namespace  = "AWS/ApplicationELB", metric = "TargetResponseTime", stat = "p95", threshold = var.p95_seconds, period = 60, periods = 5
@@ -105,9 +110,10 @@ resource "aws_cloudwatch_metric_alarm" "success_rate" {
   ok_actions          = [aws_sns_topic.alarms.arn]
 
   metric_query {
-    id          = "rate"
-    label       = "Success rate in percent"
-    expression  = "100 * (1 - (FILL(tasks, 0) + FILL(edge, 0)) / requests)"
+    id    = "rate"
+    label = "Success rate in percent"
+    # Requests that found no task are counted as errors of the edge only.
+    expression  = "100 * (1 - (FILL(tasks, 0) + FILL(edge, 0)) / (FILL(requests, 0) + FILL(edge, 0)))"
     return_data = true
   }
 
@@ -168,6 +174,7 @@ resource "aws_cloudwatch_composite_alarm" "payments" {
   ok_actions        = [aws_sns_topic.alarms.arn]
   alarm_rule = join(" OR ", [for name in concat(
     [aws_cloudwatch_metric_alarm.success_rate.alarm_name, aws_cloudwatch_metric_alarm.settlement_missing.alarm_name],
+    [aws_cloudwatch_metric_alarm.plain["edge-5xx"].alarm_name],
     [for queue in keys(var.queue_names) : aws_cloudwatch_metric_alarm.plain["${queue}-age"].alarm_name],
     [for alarm in aws_cloudwatch_metric_alarm.tasks : alarm.alarm_name],
   ) : "ALARM(\"${name}\")"])

@@ -6,8 +6,8 @@ variable "prefix" {
 variable "queues" {
   description = "The queues, by name without prefix. Each gets a dead-letter queue with -dlq behind its name."
   type = map(object({
-    visibility_timeout_seconds = optional(number, 30)     # Workers extend it while they live.
-    retention_seconds          = optional(number, 345600) # 4 days.
+    visibility_timeout_seconds = optional(number, 30)      # Workers extend it while they live.
+    retention_seconds          = optional(number, 1209600) # 14 days, the longest: what expires is lost.
     max_receives               = optional(number, 5)
   }))
 }

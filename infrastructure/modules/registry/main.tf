@@ -29,9 +29,16 @@ resource "aws_ecr_lifecycle_policy" "this" {
         action       = { type = "expire" }
       },
       {
+        # An image belongs to the first rule that matches it, so that no later one takes a release away.
         rulePriority = 2
-        description  = "Enough releases to roll back to"
-        selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = var.images_kept }
+        description  = "Releases, to run and to roll back to"
+        selection    = { tagStatus = "tagged", tagPatternList = ["*.*.*"], countType = "imageCountMoreThan", countNumber = var.releases_kept }
+        action       = { type = "expire" }
+      },
+      {
+        rulePriority = 3
+        description  = "Builds of commits"
+        selection    = { tagStatus = "any", countType = "sinceImagePushed", countUnit = "days", countNumber = var.build_days }
         action       = { type = "expire" }
       },
     ]

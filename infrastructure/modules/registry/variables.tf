@@ -3,13 +3,24 @@ variable "name" {
   type        = string
 }
 
-variable "images_kept" {
-  description = "How many images are kept."
+variable "releases_kept" {
+  description = "How many releases are kept: images with a tag such as v1.2.3 or 1.2.3."
   type        = number
-  default     = 50
+  default     = 500
 
   validation {
-    condition     = var.images_kept >= 10
-    error_message = "Keep at least 10 images: the one that runs must not expire, nor those to roll back to."
+    condition     = var.releases_kept >= 50
+    error_message = "The release that runs, and those to roll back to, must not expire: keep 50 or more."
+  }
+}
+
+variable "build_days" {
+  description = "How many days builds of commits are kept, which may run where no release does."
+  type        = number
+  default     = 180
+
+  validation {
+    condition     = var.build_days >= 30
+    error_message = "A build that runs in dev must not expire under it: keep them for 30 days or more."
   }
 }

@@ -13,7 +13,6 @@ module "job" {
   cpu                = var.cpu
   memory_mib         = var.memory_mib
   environment        = var.environment
-  secrets            = var.secrets
   statements         = each.value.statements
   log_retention_days = var.log_retention_days
   log_key_arn        = var.log_key_arn
@@ -41,11 +40,10 @@ resource "aws_scheduler_schedule" "this" {
     role_arn = aws_iam_role.scheduler.arn
 
     ecs_parameters {
-      task_definition_arn     = module.job[each.key].task_definition_arn
-      launch_type             = "FARGATE"
-      platform_version        = "LATEST"
-      task_count              = 1
-      enable_ecs_managed_tags = true
+      task_definition_arn = module.job[each.key].task_definition_arn
+      launch_type         = "FARGATE"
+      platform_version    = "LATEST"
+      task_count          = 1
 
       network_configuration {
         subnets          = var.subnet_ids

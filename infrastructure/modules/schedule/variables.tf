@@ -44,13 +44,8 @@ variable "jobs" {
 }
 
 variable "environment" {
-  description = "Variables of the jobs' environment that are no secrets."
+  description = "Variables of the jobs' environment: the jobs need no secrets."
   type        = map(string)
-}
-
-variable "secrets" {
-  description = "Variables of the jobs' environment that come from Secrets Manager, as in the module task."
-  type        = map(object({ value_from = string, secret_arn = string, key_arn = string }))
 }
 
 variable "migration" {

@@ -16,7 +16,7 @@ resource "aws_secretsmanager_secret" "card_keys" {
 # A number that is new needs keys: otherwise the text below would take the place of the keys that open what is sealed. Conditions of
 # resources cannot look at ephemeral values, and this command only runs where the number is new.
 resource "terraform_data" "card_keys_given" {
-  triggers_replace = var.card_keys_version
+  triggers_replace = [var.card_keys_version, aws_secretsmanager_secret.card_keys.id]
 
   provisioner "local-exec" {
     command     = "test \"$GIVEN\" = true || { echo 'card_keys_version is new: set TF_VAR_card_keys to its keys.' >&2; exit 1; }"

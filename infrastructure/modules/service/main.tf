@@ -56,8 +56,14 @@ resource "aws_ecs_service" "this" {
   }
   health_check_grace_period_seconds = var.load_balancer == null ? null : 60
 
-  # Autoscaling decides.
   lifecycle {
+    # Autoscaling decides.
     ignore_changes = [desired_count]
+
+    # What ECS has taken back is as steady as what it has started.
+    postcondition {
+      condition     = self.task_definition == module.task.task_definition_arn
+      error_message = "ECS has taken the deployment of ${var.name} back: its events and the log say why. The version before runs on."
+    }
   }
 }

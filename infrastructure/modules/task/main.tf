@@ -53,6 +53,17 @@ resource "aws_iam_role_policy" "execution" {
         Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
         Resource = "${local.arn_prefix}:logs:${var.aws.region}:${var.aws.account_id}:log-group:/${var.name}:*"
       },
+    ]
+  })
+}
+
+resource "aws_iam_role_policy" "secrets" {
+  count = length(var.secrets) > 0 ? 1 : 0
+  name  = "read-the-secrets"
+  role  = aws_iam_role.execution.id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
       {
         Sid      = "ReadSecrets"
         Effect   = "Allow"

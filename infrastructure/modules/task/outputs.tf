@@ -1,6 +1,9 @@
 output "task_definition_arn" {
   description = "ARN of the task definition, with its revision."
   value       = aws_ecs_task_definition.this.arn
+
+  # A task that starts before its roles may do anything fails.
+  depends_on = [aws_iam_role_policy.execution, aws_iam_role_policy.secrets, aws_iam_role_policy.task]
 }
 
 output "family" {

@@ -68,11 +68,7 @@ variable "secrets" {
     secret_arn = string
     key_arn    = string
   }))
-
-  validation {
-    condition     = length(var.secrets) > 0
-    error_message = "A task without secrets is not foreseen: its execution role would have a statement without resources."
-  }
+  default = {}
 }
 
 variable "statements" {

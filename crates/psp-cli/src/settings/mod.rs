@@ -112,20 +112,24 @@ pub(crate) struct Settings {
 pub(crate) struct WrongSettings(Vec<String>);
 
 impl Settings {
-    /// Reads flags, environment and file.
-    pub(crate) fn load(args: &SettingArgs) -> Result<Self, WrongSettings> {
+    /// Reads flags, environment and file, for a process that seals or opens cards, or for one that does not.
+    pub(crate) fn load(args: &SettingArgs, has_cards: bool) -> Result<Self, WrongSettings> {
         let file = read_file(args.config.as_deref()).map_err(|fault| WrongSettings(vec![fault]))?;
         let fee_overrides = file.fees.clone().unwrap_or_default();
-        Self::from_texts(&Texts::merge(args, &file), fee_overrides)
+        Self::from_texts(&Texts::merge(args, &file), fee_overrides, has_cards)
     }
 
-    fn from_texts(texts: &Texts, fee_overrides: BTreeMap<PaymentMethod, FeeRule>) -> Result<Self, WrongSettings> {
+    fn from_texts(
+        texts: &Texts,
+        fee_overrides: BTreeMap<PaymentMethod, FeeRule>,
+        has_cards: bool,
+    ) -> Result<Self, WrongSettings> {
         let mut p = Parser::new(texts);
         let database = p.database();
         let sqs = p.sqs(&database);
         p.one_of("PSP_AUTH", &["header"]);
         let card_keys = p.card_keys();
-        if card_keys.is_none() && matches!(database, Database::Postgres(_)) {
+        if has_cards && card_keys.is_none() && matches!(database, Database::Postgres(_)) {
             p.fault("PSP_CARD_KEYS", &"is required with postgres: every process must seal and open with the same keys");
         }
         let fees = p.fees(&fee_overrides);
@@ -239,7 +243,7 @@ mod tests {
     use super::*;
 
     fn settings(given: &[(&'static str, &str)]) -> Result<Settings, String> {
-        Settings::from_texts(&Texts::given(given), BTreeMap::new()).map_err(|error| error.to_string())
+        Settings::from_texts(&Texts::given(given), BTreeMap::new(), true).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -314,7 +318,7 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let file = read_file(path.to_str())?;
         let overrides = file.fees.clone().unwrap_or_default();
-        Settings::from_texts(&Texts::merge(&SettingArgs::default(), &file), overrides)
+        Settings::from_texts(&Texts::merge(&SettingArgs::default(), &file), overrides, true)
             .map_err(|error| error.to_string())
     }
 

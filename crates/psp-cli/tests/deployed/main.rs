@@ -175,11 +175,10 @@ fn everybody_may_do_what_is_needed_and_no_more(resources: &[Value]) {
     assert_eq!(may("sqs:ReceiveMessage", ":psp-dev-transactions"), roles(&["worker-task"]));
     let settling = roles(&["worker-task", "settle-payables-task"]);
     assert_eq!(may("sqs:ReceiveMessage", ":psp-dev-payables-settlement"), settling);
-    let executions = tasks.map(|name| name.replace("-task", "-execution"));
-    let executions = executions.each_ref().map(String::as_str);
-    assert_eq!(may("secretsmanager:GetSecretValue", "card-keys"), roles(&executions));
+    let sealing = roles(&["api-execution", "worker-execution"]);
+    assert_eq!(may("secretsmanager:GetSecretValue", "card-keys"), sealing);
     let readers = may("secretsmanager:GetSecretValue", ":secret:");
-    assert_eq!(&readers - &roles(&executions), roles(&["migrate-execution"]));
+    assert_eq!(&readers - &sealing, roles(&["migrate-execution"]));
 }
 
 /// As in the first deployment: the migration, the services, a payment, the jobs.

@@ -26,7 +26,7 @@ pub(crate) struct Aws(SqsServer);
 
 impl Aws {
     pub(crate) async fn start() -> Self {
-        Self(SqsServer::native().await)
+        Self(SqsServer::aws().await)
     }
 
     pub(crate) fn endpoint(&self) -> &str {

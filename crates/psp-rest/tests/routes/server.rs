@@ -102,6 +102,20 @@ async fn headers_that_do_not_come_end_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_idle_connection_lives_for_its_time_and_no_longer() {
+    let server = serve(&World::new(), PATIENCE).await;
+    let mut idle = TcpStream::connect(server.address).await.unwrap();
+    let request = b"GET /_liveness_check_ HTTP/1.1\r\nhost: psp\r\n\r\n";
+    let mut answer = [0; 1024];
+    for _ in 0..2 {
+        idle.write_all(request).await.unwrap();
+        assert!(idle.read(&mut answer).await.unwrap() > 0);
+        tokio::time::sleep(psp_rest::IDLE_TIMEOUT.mul_f32(0.95)).await;
+    }
+    assert_eq!(idle.read(&mut answer).await.unwrap(), 0, "it is closed in the end");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_asks_and_never_reads_loses_its_connection() {
     let server = serve(&World::new(), PATIENCE).await;
     let mut greedy = TcpStream::connect(server.address).await.unwrap();

@@ -4,6 +4,9 @@ moto's own server handles requests in threads that share lists without a lock, w
 message. Here a lock is around every request, and a long poll is a series of short ones, so that it does not hold the lock
 and ends when its client is gone. And moto counts every message of a queue for every message that it takes or gives, by a
 slow clock; see make_faster. And it lacks answers for which Terraform waits; see make_complete.
+
+With --no-lookahead, another HTTP server is used: the usual one notices when a client is gone, but now and then drops an answer
+under load, whereupon Terraform repeats what was done.
 """
 
 import io
@@ -20,6 +23,7 @@ from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
 from moto.sqs import models
 from moto.server import DomainDispatcherApplication, create_backend_app
 from waitress import serve
+from werkzeug.serving import run_simple
 
 LOCK = threading.Lock()
 PAUSE_SECONDS = 0.02
@@ -92,4 +96,8 @@ if __name__ == "__main__":
     make_faster()
     make_complete()
     app = DomainDispatcherApplication(create_backend_app)
-    serve(one_at_a_time(app), host="127.0.0.1", port=int(sys.argv[1]), threads=64, channel_request_lookahead=1)
+    port = int(sys.argv[1])
+    if sys.argv[2:] == ["--no-lookahead"]:
+        run_simple("127.0.0.1", port, one_at_a_time(app), threaded=True)
+    else:
+        serve(one_at_a_time(app), host="127.0.0.1", port=port, threads=64, channel_request_lookahead=1)

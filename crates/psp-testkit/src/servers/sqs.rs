@@ -66,13 +66,23 @@ impl SqsServer {
 
     /// A new moto.
     pub async fn native() -> Self {
+        Self::moto(&[]).await
+    }
+
+    /// A new moto for all of AWS, for clients that must not lose an answer.
+    pub async fn aws() -> Self {
+        Self::moto(&["--no-lookahead"]).await
+    }
+
+    async fn moto(args: &[&str]) -> Self {
         let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
         let python = program("python3", [crate_dir.join("../../target/test-venv/bin")]).expect("python3");
         let script = crate_dir.join("src/servers/moto_server.py");
         let dir = tempfile::Builder::new().prefix("psp-moto-").tempdir().unwrap().keep();
         let (port, log) = (free_port(), dir.join("log"));
         let text = port.to_string();
-        let command = [python.as_os_str(), script.as_os_str(), text.as_ref()];
+        let mut command = vec![python.as_os_str(), script.as_os_str(), text.as_ref()];
+        command.extend(args.iter().map(std::ffi::OsStr::new));
         let server = Native::start("TERM", &dir, &log, &command, None);
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).await.is_err() {

@@ -1,4 +1,4 @@
-//! `docker-compose.yml` against the binary: what it starts, sets and asks is there.
+//! What deploys psp against the binary: what `docker-compose.yml` starts, sets and asks is there, and time-outs fit.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -135,4 +135,16 @@ fn localstack_makes_the_queues_that_the_binary_looks_for() {
         script.contains(&format!("\\\"maxReceiveCount\\\\\\\":{}", psp_domain::QueueName::MAX_RECEIVES)),
         "{script}"
     );
+}
+
+#[test]
+fn the_load_balancer_gives_up_connections_before_the_api_and_after_requests() {
+    let edge = include_str!("../../../infrastructure/modules/edge/main.tf");
+    let idle = edge.lines().find_map(|line| line.trim().strip_prefix("idle_timeout = ")).expect("idle_timeout");
+    let idle = std::time::Duration::from_secs(idle.parse().expect("seconds"));
+    assert!(idle < psp_rest::IDLE_TIMEOUT);
+    let config = told(&psp(&["config"], &[]));
+    let limit = config.lines().find_map(|line| line.strip_prefix("request_timeout_ms = \"")).expect("a limit");
+    let limit = limit.split('"').next().and_then(|limit| limit.parse().ok()).expect("milliseconds");
+    assert!(std::time::Duration::from_millis(limit) < idle);
 }
