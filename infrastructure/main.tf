@@ -80,11 +80,31 @@ module "queues" {
   redrive_allow_policy = !var.emulator
 }
 
-module "secrets" {
-  source            = "./modules/secrets"
-  name              = local.name
-  card_keys         = var.card_keys
-  card_keys_version = var.card_keys_version
+module "secrets_key" {
+  source      = "./modules/key"
+  name        = "${local.name}-secrets"
+  description = "Card keys of ${local.name}, and its secret at the payment gateway"
+}
+
+module "card_keys" {
+  source        = "./modules/secret"
+  name          = "${local.name}/card-keys"
+  description   = "PSP_CARD_KEYS: keys that seal card numbers; the first seals, all open"
+  key_arn       = module.secrets_key.arn
+  input         = "card_keys"
+  value         = var.card_keys
+  value_version = var.card_keys_version
+}
+
+module "gateway_secret" {
+  source        = "./modules/secret"
+  count         = var.gateway == null ? 0 : 1
+  name          = "${local.name}/gateway"
+  description   = "PSP_GATEWAY_SECRET: what requests to the payment gateway are signed with"
+  key_arn       = module.secrets_key.arn
+  input         = "gateway_secret"
+  value         = var.gateway_secret
+  value_version = var.gateway.secret_version
 }
 
 module "edge" {
@@ -195,8 +215,8 @@ module "worker" {
   command               = ["worker"]
   cpu                   = var.worker.cpu
   memory_mib            = var.worker.memory_mib
-  environment           = merge(local.environment, { PSP_ADMIN_LISTEN = "127.0.0.1:9090" })
-  secrets               = local.secrets
+  environment           = merge(local.environment, local.gateway_environment, { PSP_ADMIN_LISTEN = "127.0.0.1:9090" })
+  secrets               = merge(local.secrets, local.gateway_secrets)
   statements            = concat(local.database_login, local.worker_queues)
   subnet_ids            = module.network.private_subnet_ids
   security_group_id     = module.network.task_security_group_ids["worker"]

@@ -51,9 +51,10 @@ output "database_address" {
 }
 
 output "secret_arns" {
-  description = "ARNs of the secrets: card keys, and the master password that RDS rotates."
+  description = "ARNs of the secrets: card keys, the secret at the payment gateway where there is one, and the master password that RDS rotates."
   value = {
-    card_keys       = module.secrets.card_keys_arn
+    card_keys       = module.card_keys.arn
+    gateway         = one(module.gateway_secret[*].arn)
     database_master = module.database.master_secret_arn
   }
 }

@@ -18,13 +18,11 @@ locals {
     PSP_LOG_FORMAT           = "json"
   }
 
-  secrets = {
-    PSP_CARD_KEYS = {
-      value_from = module.secrets.card_keys_value_from
-      secret_arn = module.secrets.card_keys_arn
-      key_arn    = module.secrets.key_arn
-    }
-  }
+  secrets = { PSP_CARD_KEYS = module.card_keys.for_tasks }
+
+  # For the worker only. Without a gateway psp pays through its sandbox, which charges nobody.
+  gateway_environment = var.gateway == null ? {} : { PSP_GATEWAY_URL = var.gateway.url }
+  gateway_secrets     = { for secret in module.gateway_secret : "PSP_GATEWAY_SECRET" => secret.for_tasks }
 
   migration = {
     service_login = local.service_login

@@ -46,7 +46,7 @@ done
     done
 } >"$copy/plans.log" 2>&1 &
 plans=$!
-trap 'kill "$plans" 2>/dev/null; wait; rm -rf "$copy"' EXIT
+trap 'kill "$plans" 2>/dev/null || true; wait; rm -rf "$copy"' EXIT
 
 cd ..
 cargo nextest run -p psp-cli --test deployed -E 'test(terraform)'

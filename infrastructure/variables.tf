@@ -55,6 +55,37 @@ variable "card_keys_version" {
   }
 }
 
+# Payment gateway
+
+variable "gateway" {
+  description = "The payment gateway, as docs/gateway-protocol.md has it: its address, and the number of the value of gateway_secret, to be raised by one to rotate. Without, payments go through the sandbox, which charges nobody."
+  type        = object({ url = string, secret_version = optional(number, 1) })
+  default     = null
+
+  validation {
+    condition     = var.gateway == null ? var.environment != "prod" : startswith(var.gateway.url, "https://")
+    error_message = "A gateway is at an address that starts with https://, and prod has one: the sandbox approves payments that nobody is charged for."
+  }
+
+  validation {
+    condition     = var.gateway == null ? true : length(var.gateway_cidrs) > 0 || !var.interface_endpoints
+    error_message = "The worker may connect to gateway_cidrs only: name the addresses of the gateway."
+  }
+}
+
+variable "gateway_secret" {
+  description = "PSP_GATEWAY_SECRET: 32 characters or more that sign requests to the gateway. Needed where gateway is new and where its secret_version is; set it as TF_VAR_gateway_secret."
+  type        = string
+  default     = null
+  sensitive   = true
+  ephemeral   = true
+
+  validation {
+    condition     = var.gateway_secret == null ? true : length(var.gateway_secret) >= 32
+    error_message = "The secret at the gateway has 32 characters or more, as `openssl rand -base64 32` prints them."
+  }
+}
+
 # Network
 
 variable "vpc_cidr" {

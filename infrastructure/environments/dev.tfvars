@@ -6,6 +6,8 @@ domain_name   = "psp.dev.example.com"
 internal      = true
 allowed_cidrs = ["10.0.0.0/8"]
 
+# No gateway: payments go through the sandbox, which charges nobody.
+
 vpc_cidr           = "10.20.0.0/16"
 zones              = ["sa-east-1a", "sa-east-1b"]
 single_nat_gateway = true

@@ -1,10 +1,13 @@
 environment = "prod"
 region      = "sa-east-1"
 
-# domain_name's zone_id, image and card_keys differ from account to account: see the README.
+# domain_name's zone_id, image, card_keys and gateway_secret differ from account to account: see the README.
 domain_name   = "psp.example.com"
 internal      = true
 allowed_cidrs = ["10.0.0.0/8"]
+
+gateway       = { url = "https://acquirer.example.com/v1" }
+gateway_cidrs = ["192.0.2.0/24"]
 
 vpc_cidr           = "10.30.0.0/16"
 zones              = ["sa-east-1a", "sa-east-1b", "sa-east-1c"]

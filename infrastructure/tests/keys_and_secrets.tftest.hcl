@@ -36,27 +36,30 @@ run "services_are_confined" {
   expect_failures = [var.services]
 }
 
-run "card_keys" {
+run "secrets_are_written_and_not_kept" {
   command = plan
   module {
-    source = "./modules/secrets"
+    source = "./modules/secret"
   }
   variables {
-    name              = "psp-test"
-    card_keys         = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
-    card_keys_version = 3
+    name          = "psp-test/card-keys"
+    description   = "Test"
+    key_arn       = "arn:aws:kms:sa-east-1:123456789012:key/secrets"
+    input         = "card_keys"
+    value         = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+    value_version = 3
   }
 
   assert {
-    condition     = aws_secretsmanager_secret.card_keys.kms_key_id == module.key.arn && aws_secretsmanager_secret.card_keys.recovery_window_in_days == 30
-    error_message = "Card keys are encrypted with their own key and can be had back for 30 days."
+    condition     = aws_secretsmanager_secret.this.kms_key_id == var.key_arn && aws_secretsmanager_secret.this.recovery_window_in_days == 30
+    error_message = "Secrets are encrypted with their own key and can be had back for 30 days."
   }
   assert {
-    condition     = aws_secretsmanager_secret_version.card_keys.secret_string == null && aws_secretsmanager_secret_version.card_keys.secret_string_wo_version == 3
-    error_message = "Card keys are written and never stored in the state."
+    condition     = aws_secretsmanager_secret_version.this.secret_string == null && aws_secretsmanager_secret_version.this.secret_string_wo_version == 3
+    error_message = "Values are written and never stored in the state."
   }
   assert {
-    condition     = output.card_keys_value_from == "arn:aws:secretsmanager:sa-east-1:123456789012:secret:card-keys:::version"
-    error_message = "Tasks name the version, so that new keys replace the tasks."
+    condition     = output.for_tasks.value_from == "arn:aws:secretsmanager:sa-east-1:123456789012:secret:card-keys:::version"
+    error_message = "Tasks name the version, so that a new value replaces the tasks."
   }
 }

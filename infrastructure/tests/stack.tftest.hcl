@@ -23,6 +23,10 @@ variables {
     multi_az                  = true
     backup_retention_days     = 7
   }
+  gateway        = { url = "https://acquirer.example.com/v1" }
+  gateway_cidrs  = ["192.0.2.0/24"]
+  gateway_secret = "0123456789abcdef0123456789abcdef"
+
   api    = { cpu = 256, memory_mib = 512, min_tasks = 2, max_tasks = 2 }
   worker = { cpu = 256, memory_mib = 512, min_tasks = 2, max_tasks = 2 }
 }
@@ -206,6 +210,49 @@ run "latest_is_no_version" {
     image = "123456789012.dkr.ecr.sa-east-1.amazonaws.com/psp:latest"
   }
   expect_failures = [var.image]
+}
+
+run "the_worker_alone_knows_the_gateway" {
+  command = plan
+
+  assert {
+    condition     = local.gateway_environment["PSP_GATEWAY_URL"] == "https://acquirer.example.com/v1" && keys(local.gateway_secrets) == ["PSP_GATEWAY_SECRET"] && !contains(keys(local.secrets), "PSP_GATEWAY_SECRET")
+    error_message = "The worker is given the gateway's address and secret, and nobody else."
+  }
+}
+
+run "prod_charges_people" {
+  command = plan
+  variables {
+    environment         = "prod"
+    deletion_protection = true
+    gateway             = null
+  }
+  expect_failures = [var.gateway]
+}
+
+run "a_gateway_that_cannot_be_reached" {
+  command = plan
+  variables {
+    gateway_cidrs = []
+  }
+  expect_failures = [var.gateway]
+}
+
+run "a_gateway_without_tls" {
+  command = plan
+  variables {
+    gateway = { url = "http://acquirer.example.com/v1" }
+  }
+  expect_failures = [var.gateway]
+}
+
+run "a_short_secret_of_the_gateway" {
+  command = plan
+  variables {
+    gateway_secret = "short"
+  }
+  expect_failures = [var.gateway_secret]
 }
 
 run "card_key_of_16_bytes" {

@@ -8,9 +8,10 @@ mock_provider "aws" {
 run "the_values_are_accepted" {
   command = plan
   variables {
-    image     = "123456789012.dkr.ecr.sa-east-1.amazonaws.com/psp:1.0.0"
-    card_keys = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
-    zone_id   = "Z0123456789ABCDEFGHIJ"
+    image          = "123456789012.dkr.ecr.sa-east-1.amazonaws.com/psp:1.0.0"
+    card_keys      = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+    gateway_secret = "0123456789abcdef0123456789abcdef"
+    zone_id        = "Z0123456789ABCDEFGHIJ"
   }
 
   assert {
