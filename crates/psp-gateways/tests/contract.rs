@@ -11,6 +11,7 @@ async fn sandbox() -> GatewayCase<SandboxGateway> {
         approved: "4111111111111111",
         declined: "4000000000009995",
         erring: "4000000000000341",
+        keeps: false,
     }
 }
 

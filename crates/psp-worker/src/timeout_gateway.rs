@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use psp_domain::TransactionId;
 use psp_domain::ports::{AuthorizationRequest, AuthorizationResult, Gateway, GatewayError};
 
 /// Bounds every call of another gateway: the domain knows no timers.
@@ -15,6 +16,10 @@ impl TimeoutGateway {
     pub fn new(inner: Arc<dyn Gateway>, limit: Duration) -> Self {
         Self { inner, limit }
     }
+
+    async fn within<T>(&self, call: impl Future<Output = Result<T, GatewayError>>) -> Result<T, GatewayError> {
+        tokio::time::timeout(self.limit, call).await.unwrap_or(Err(GatewayError::TimedOut))
+    }
 }
 
 #[async_trait]
@@ -24,7 +29,14 @@ impl Gateway for TimeoutGateway {
     }
 
     async fn authorize(&self, request: &AuthorizationRequest) -> Result<AuthorizationResult, GatewayError> {
-        let answer = tokio::time::timeout(self.limit, self.inner.authorize(request)).await;
-        answer.unwrap_or(Err(GatewayError::TimedOut))
+        self.within(self.inner.authorize(request)).await
+    }
+
+    async fn find(&self, id: TransactionId) -> Result<Option<AuthorizationResult>, GatewayError> {
+        self.within(self.inner.find(id)).await
+    }
+
+    async fn void(&self, id: TransactionId) -> Result<(), GatewayError> {
+        self.within(self.inner.void(id)).await
     }
 }

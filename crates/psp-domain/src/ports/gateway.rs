@@ -35,12 +35,14 @@ pub enum AuthorizationResult {
 }
 
 /// No answer: asking again may help. Never carries card data.
+///
+/// The difference is money: in doubt an adapter says [`GatewayError::TimedOut`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GatewayError {
-    /// The gateway said that it cannot answer.
+    /// The gateway did not take this request: it has charged nothing for it and will not.
     #[error("gateway error: {0}")]
     Unavailable(String),
-    /// The gateway did not answer in time.
+    /// The gateway may have charged: it did not answer in time, or its answer was lost or made no sense.
     #[error("gateway timed out")]
     TimedOut,
 }
@@ -53,4 +55,17 @@ pub trait Gateway: Send + Sync {
 
     /// Asks for approval. Asking again for the same transaction gives the same final answer and charges once.
     async fn authorize(&self, request: &AuthorizationRequest) -> Result<AuthorizationResult, GatewayError>;
+
+    /// What the gateway answered for a transaction, so that it need not be asked again; `None` when it has decided nothing,
+    /// or keeps nothing and charges nothing. Changes nothing; an error tells nothing about earlier requests.
+    async fn find(&self, id: TransactionId) -> Result<Option<AuthorizationResult>, GatewayError>;
+
+    /// Takes a transaction back: once this has returned `Ok`, the gateway has charged nothing for it and never will, even if
+    /// a request for it arrives late. Only then may it be given up, or another gateway be asked. After any error it may
+    /// have charged or not. Voiding again changes nothing. A transaction that was undecided or approved is from then on
+    /// declined with the reason [`VOIDED`].
+    async fn void(&self, id: TransactionId) -> Result<(), GatewayError>;
 }
+
+/// The reason with which a voided transaction is declined when it is asked for afterwards.
+pub const VOIDED: &str = "voided";

@@ -12,7 +12,7 @@ mod store;
 mod vault;
 
 pub use clock::{Clock, IdGenerator, SystemClock, UuidV7Generator};
-pub use gateway::{AuthorizationRequest, AuthorizationResult, Gateway, GatewayError};
+pub use gateway::{AuthorizationRequest, AuthorizationResult, Gateway, GatewayError, VOIDED};
 pub use leadership::Leadership;
 pub use outbox::Outbox;
 pub use queue::{DeadLetter, DeadLetters, Delivery, Message, Queue, QueueDepth, QueueError, QueueName};

@@ -5,14 +5,25 @@ use crate::ports::{
     UnauthorizedTransaction, VaultError,
 };
 use crate::usecases::Sources;
-use crate::{ChangeSet, FeeRules, GatewayReference, IllegalTransition, TransactionStatus, Transition, Verdict};
+use crate::{
+    ChangeSet, FeeRules, GatewayReference, IllegalTransition, SealedCard, Transaction, TransactionStatus, Transition,
+    Verdict,
+};
 
 /// Asks a gateway for approval and writes its answer: an approval together with the payables that the fee rules give, so
 /// no payment is ever approved without them.
 ///
-/// Cost: one gateway call, one write. Safe to repeat: the gateway knows the transaction's id, and the write expects the
-/// version that was read. [`AuthorizeTransaction::ask`] and [`AuthorizeTransaction::write`] are its two steps, for callers
-/// that repeat the second without the first.
+/// Cost: one gateway call, one write; two calls at later attempts, three at a last one that fails. Safe to repeat: the
+/// gateway knows the transaction's id, and the write expects the version that was read. [`AuthorizeTransaction::ask`] and
+/// [`AuthorizeTransaction::write`] are its two steps, for callers that repeat the second without the first.
+///
+/// No payment is `failed` here and charged there:
+///
+/// - Any attempt but the first asks what the gateway answered before, and writes that without sending the card again. While
+///   the gateway cannot tell, nothing is sent.
+/// - After the last attempt the gateway is told to void before the failure is written, whatever the last error was: an
+///   earlier attempt may have charged, its answer lost with a connection or a killed worker. When voiding fails, too, the
+///   transaction stays `processing` and its message becomes a dead letter; replaying that asks again.
 pub struct AuthorizeTransaction {
     store: Arc<dyn Store>,
     vault: Arc<dyn CardVault>,
@@ -59,6 +70,8 @@ pub enum AuthorizeError {
 impl AuthorizeTransaction {
     /// How often a gateway is asked before the transaction fails.
     pub const MAX_ATTEMPTS: u32 = QueueName::MAX_RECEIVES;
+    /// The most gateway calls of one attempt: find, authorize, void.
+    pub const MAX_CALLS: u32 = 3;
 
     /// The use case over its ports.
     pub fn new(
@@ -96,16 +109,7 @@ impl AuthorizeTransaction {
             return Ok(AuthorizeAnswer::Nothing(AuthorizeOutcome::Done(transaction.status)));
         }
         let sealed = card.ok_or(AuthorizeError::CardMissing)?;
-        let request = AuthorizationRequest {
-            transaction_id: transaction.id,
-            amount: transaction.amount,
-            payment_method: transaction.payment_method,
-            installments: transaction.installments,
-            card: self.vault.open(transaction.id, &sealed).await?,
-            attempt,
-        };
-        let answer = self.gateway.authorize(&request).await;
-        drop(request);
+        let answer = self.answer(&transaction, &sealed, attempt).await?;
         let (now, ids) = (self.sources.clock.now(), self.sources.ids.as_ref());
         let transition = match answer {
             Ok(AuthorizationResult::Approved { reference }) => {
@@ -114,13 +118,46 @@ impl AuthorizeTransaction {
             }
             Ok(AuthorizationResult::Declined { reason }) => transaction.decline(&reason, now, ids)?,
             Err(error) if attempt < Self::MAX_ATTEMPTS => return Ok(nothing(error.to_string())),
-            Err(GatewayError::Unavailable(_)) => transaction.fail("gateway_unavailable", now, ids)?,
-            Err(GatewayError::TimedOut) => transaction.fail("gateway_timeout", now, ids)?,
+            Err(error) => {
+                if let Err(unsettled) = self.gateway.void(transaction.id).await {
+                    return Ok(nothing(format!("{error}; it may have charged, and voiding failed: {unsettled}")));
+                }
+                let reason = match error {
+                    GatewayError::Unavailable(_) => "gateway_unavailable",
+                    GatewayError::TimedOut => "gateway_timeout",
+                };
+                transaction.fail(reason, self.sources.clock.now(), ids)?
+            }
         };
         Ok(match transition {
             Transition::Executed(next) => AuthorizeAnswer::Write(Box::new((*next).into())),
             Transition::AlreadyApplied => nothing("the transaction changed meanwhile".into()),
         })
+    }
+
+    /// The gateway's answer: one that it gave before, or else a new one.
+    async fn answer(
+        &self,
+        transaction: &Transaction,
+        sealed: &SealedCard,
+        attempt: u32,
+    ) -> Result<Result<AuthorizationResult, GatewayError>, VaultError> {
+        if attempt > 1 {
+            match self.gateway.find(transaction.id).await {
+                Ok(None) => {}
+                Ok(Some(answer)) => return Ok(Ok(answer)),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        let request = AuthorizationRequest {
+            transaction_id: transaction.id,
+            amount: transaction.amount,
+            payment_method: transaction.payment_method,
+            installments: transaction.installments,
+            card: self.vault.open(transaction.id, sealed).await?,
+            attempt,
+        };
+        Ok(self.gateway.authorize(&request).await)
     }
 
     /// Writes what the answer comes to. The same change set may be written again when the store fails.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use psp_domain::ports::{AuthorizationRequest, AuthorizationResult, Gateway, IdGenerator, UuidV7Generator};
+use psp_domain::ports::{AuthorizationRequest, AuthorizationResult, Gateway, IdGenerator, UuidV7Generator, VOIDED};
 use psp_domain::{Currency, Installments, Money, PaymentMethod, TransactionId};
 
 use crate::fixtures;
@@ -17,6 +17,8 @@ macro_rules! gateway_contract {
             the_same_transaction_asked_again_gets_the_same_answer
             the_same_transaction_asked_by_many_at_once_gets_one_answer
             an_approval_has_a_reference_and_a_decline_a_reason
+            what_was_answered_is_found
+            a_voided_transaction_is_not_charged_whenever_it_is_asked_for
             no_answer_shows_card_data
         }
     };
@@ -32,6 +34,8 @@ pub struct GatewayCase<G> {
     pub declined: &'static str,
     /// A card number to which it has no answer.
     pub erring: &'static str,
+    /// Whether it keeps what it answered. A gateway that never charges needs not: it finds nothing, and has nothing to void.
+    pub keeps: bool,
 }
 
 /// A request for 25.00 BRL of a new transaction by a card of that number.
@@ -80,6 +84,42 @@ pub async fn an_approval_has_a_reference_and_a_decline_a_reason<G: Gateway>(case
     let declined = case.gateway.authorize(&request(case.declined, 1)).await.unwrap();
     let AuthorizationResult::Declined { reason } = declined else { panic!("{declined:?}") };
     assert!(!reason.is_empty() && reason.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{reason}");
+}
+
+pub async fn what_was_answered_is_found<G: Gateway>(case: GatewayCase<G>) {
+    for number in [case.approved, case.declined] {
+        let request = request(number, 1);
+        let id = request.transaction_id;
+        assert_eq!(case.gateway.find(id).await.unwrap(), None, "nobody asked yet");
+        let answer = case.gateway.authorize(&request).await.unwrap();
+        assert_eq!(case.gateway.find(id).await.unwrap(), case.keeps.then_some(answer));
+    }
+    let erring = request(case.erring, 1);
+    assert!(case.gateway.authorize(&erring).await.is_err());
+    assert_eq!(case.gateway.find(erring.transaction_id).await.unwrap(), None, "an error decides nothing");
+}
+
+pub async fn a_voided_transaction_is_not_charged_whenever_it_is_asked_for<G: Gateway>(case: GatewayCase<G>) {
+    let voided = AuthorizationResult::Declined { reason: VOIDED.to_owned() };
+    for asked_before in [true, false] {
+        let mut request = request(case.approved, 1);
+        let id = request.transaction_id;
+        if asked_before {
+            assert!(matches!(case.gateway.authorize(&request).await, Ok(AuthorizationResult::Approved { .. })));
+        }
+        for _again in 0..2 {
+            case.gateway.void(id).await.unwrap();
+        }
+        if case.keeps {
+            assert_eq!(case.gateway.find(id).await.unwrap().as_ref(), Some(&voided), "asked before: {asked_before}");
+            request.attempt = 2;
+            assert_eq!(case.gateway.authorize(&request).await.unwrap(), voided, "asked before: {asked_before}");
+        }
+    }
+    let declined = request(case.declined, 1);
+    let answer = case.gateway.authorize(&declined).await.unwrap();
+    case.gateway.void(declined.transaction_id).await.unwrap();
+    assert_eq!(case.gateway.authorize(&declined).await.unwrap(), answer, "a decline charged nothing and stays");
 }
 
 pub async fn no_answer_shows_card_data<G: Gateway>(case: GatewayCase<G>) {
