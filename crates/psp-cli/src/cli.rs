@@ -57,6 +57,8 @@ pub(crate) enum Command {
     /// The SQS queues of a local server
     #[command(subcommand)]
     Queues(Queues),
+    /// Play an acquirer at `PSP_LISTEN` for tests and demos; requests are signed with `PSP_GATEWAY_SECRET`
+    GatewaySimulator(Simulated),
     /// Print the settings in effect as TOML, with secrets hidden
     Config,
     /// Print the OpenAPI document as JSON
@@ -77,13 +79,36 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it runs until it is told to stop.
     pub(crate) fn is_role(&self) -> bool {
-        matches!(self, Self::Serve | Self::Api | Self::Worker | Self::Relay | Self::Scheduler)
+        matches!(
+            self,
+            Self::Serve | Self::Api | Self::Worker | Self::Relay | Self::Scheduler | Self::GatewaySimulator(_)
+        )
     }
 
     /// Whether it seals or opens cards: nothing else needs their keys.
     pub(crate) fn has_cards(&self) -> bool {
         matches!(self, Self::Serve | Self::Api | Self::Worker)
     }
+}
+
+/// How the simulator behaves at first; `PATCH /admin/behaviour` changes it.
+#[derive(Args)]
+pub(crate) struct Simulated {
+    /// How long every answer takes
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub(crate) latency_ms: u64,
+    /// The part of the requests that is refused with 503, 0 to 1
+    #[arg(long, value_name = "RATE", default_value_t = 0.0)]
+    pub(crate) error_rate: f64,
+    /// The part of the requests that is taken and not answered, 0 to 1
+    #[arg(long, value_name = "RATE", default_value_t = 0.0)]
+    pub(crate) lost_rate: f64,
+    /// Refuse everything
+    #[arg(long)]
+    pub(crate) outage: bool,
+    /// What chances come from
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
 }
 
 #[derive(Subcommand)]

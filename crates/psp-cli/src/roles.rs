@@ -239,10 +239,10 @@ fn record(wiring: &Wiring, depths: &[QueueDepth], pending: &'static str, dead: &
 }
 
 /// SIGTERM and SIGINT.
-struct Signals(tokio::sync::Mutex<tokio::sync::mpsc::Receiver<()>>);
+pub(crate) struct Signals(tokio::sync::Mutex<tokio::sync::mpsc::Receiver<()>>);
 
 impl Signals {
-    fn listen() -> anyhow::Result<Self> {
+    pub(crate) fn listen() -> anyhow::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate()).context("signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
@@ -262,7 +262,7 @@ impl Signals {
     }
 
     /// The first signal that nobody waited for yet.
-    async fn first(&self) {
+    pub(crate) async fn first(&self) {
         self.0.lock().await.recv().await;
     }
 }

@@ -11,7 +11,7 @@ use psp_domain::ports::{
     SettlementStore, Store, TransactionReader,
 };
 use psp_domain::usecases::{AuthorizeTransaction, CreateTransaction, SettlePayables, Sources};
-use psp_gateways::SandboxGateway;
+use psp_gateways::{HttpGateway, HttpOptions, SandboxGateway};
 use psp_postgres::{PgLeadership, PgOptions, PgStore};
 use psp_rest::{RestOptions, RestPorts};
 use psp_sqlite::SqliteStore;
@@ -26,8 +26,11 @@ use crate::settings::{Database, Settings};
 /// The most settlement chunks in hand: each keeps a connection of the database busy.
 const MAX_CHUNKS_AT_ONCE: usize = 3;
 
-/// What handling a message may take beside the gateway's answer.
+/// What handling a message may take beside the gateway's answers.
 const BESIDE_THE_GATEWAY: Duration = Duration::from_mins(1);
+
+/// How long connecting to a gateway may take: short of its time-out, because who cannot be reached has charged nothing.
+const MAX_CONNECT: Duration = Duration::from_secs(3);
 
 /// The parts that roles and jobs are made of.
 pub(crate) struct Wiring {
@@ -209,11 +212,19 @@ impl Wiring {
     }
 
     pub(crate) fn authorize(&self) -> anyhow::Result<AuthorizeTransaction> {
-        let sandbox: Arc<dyn Gateway> = Arc::new(SandboxGateway::new(self.settings.sandbox_slow));
-        let gateway = Arc::new(TimeoutGateway::new(sandbox, self.settings.gateway_timeout));
+        let gateway = Arc::new(TimeoutGateway::new(self.gateway()?, self.settings.gateway_timeout));
         let store = Arc::clone(&self.batching) as _;
         let (vault, rules) = (self.vault()?, self.settings.fees.clone());
         Ok(AuthorizeTransaction::new(store, vault, gateway, rules, self.sources.clone()))
+    }
+
+    fn gateway(&self) -> anyhow::Result<Arc<dyn Gateway>> {
+        let (timeout, url) = (self.settings.gateway_timeout, self.settings.gateway_url.clone());
+        let Some((url, key)) = url.zip(self.settings.gateway_key.clone()) else {
+            return Ok(Arc::new(SandboxGateway::new(self.settings.sandbox_slow)));
+        };
+        let options = HttpOptions { url, key, connect_timeout: MAX_CONNECT.min(timeout / 2), timeout };
+        Ok(Arc::new(HttpGateway::new(options, Arc::clone(&self.sources.clock)).context("the gateway")?))
     }
 
     pub(crate) fn retry_policy(&self) -> RetryPolicy {
@@ -224,7 +235,7 @@ impl Wiring {
         let most = if queue == QueueName::PayablesSettlement { MAX_CHUNKS_AT_ONCE } else { usize::MAX };
         ConsumerOptions {
             concurrency: self.settings.worker_concurrency.min(most),
-            handler_timeout: self.settings.gateway_timeout + BESIDE_THE_GATEWAY,
+            handler_timeout: self.settings.gateway_timeout * AuthorizeTransaction::MAX_CALLS + BESIDE_THE_GATEWAY,
             retry: self.retry_policy(),
             grace: self.settings.shutdown_grace.mul_f32(0.7),
             ..ConsumerOptions::default()

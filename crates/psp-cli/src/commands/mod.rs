@@ -6,6 +6,7 @@ pub(crate) mod documents;
 mod healthcheck;
 mod job;
 mod queues;
+mod simulator;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -29,6 +30,7 @@ pub(crate) async fn run(command: Command, settings: Settings) -> anyhow::Result<
         Command::Scheduler => roles::run(settings, Roles::SCHEDULER).await,
         Command::Serve => roles::run(settings, Roles::ALL).await,
         Command::Queues(Queues::Create) => queues::create(&settings).await,
+        Command::GatewaySimulator(simulated) => simulator::run(&settings, &simulated).await,
         Command::Config => config::print(&settings),
         Command::Healthcheck { live } => healthcheck::run(&settings, live),
         Command::Openapi => documents::openapi(),

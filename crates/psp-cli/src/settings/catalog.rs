@@ -95,6 +95,8 @@ settings! {
     settlement_chunk_size, "PSP_SETTLEMENT_CHUNK_SIZE", "2500", false, "Payables of one settlement transaction, 1 to 10000";
     worker_concurrency, "PSP_WORKER_CONCURRENCY", "128", false, "Messages in hand per queue, 1 to 4096";
     visibility_timeout_ms, "PSP_VISIBILITY_TIMEOUT_MS", "30000", false, "How long a message stays with a worker before it comes again, 100 ms to 12 h; extended while the worker lives";
+    gateway_url, "PSP_GATEWAY_URL", "", false, "Where the gateway is: `https://` and a host, or `http://` on this machine; where absent, the sandbox";
+    gateway_secret, "PSP_GATEWAY_SECRET", "", true, "Secret. What requests to the gateway are signed with, 32 characters or more; required with `PSP_GATEWAY_URL` and by `psp gateway-simulator`";
     gateway_timeout_ms, "PSP_GATEWAY_TIMEOUT_MS", "10000", false, "How long a gateway may take, 1 ms to 2 min";
     sandbox_slow_ms, "PSP_SANDBOX_SLOW_MS", "5000", false, "How long the sandbox takes for its slow card, 0 to 2 min";
     retry_base_ms, "PSP_RETRY_BASE_MS", "1000", false, "The delay after a first failed attempt, 1 ms to 1 h; doubles with each";

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use psp_domain::{Currency, FeeRule, FeeRules, PaymentMethod};
+use psp_gateways::{GatewayUrl, SigningKey};
 use psp_postgres::PgOptions;
 use psp_sqlite::SqliteOptions;
 use psp_sqs::SqsOptions;
@@ -90,6 +91,9 @@ pub(crate) struct Settings {
     pub(crate) purge_cron: String,
     pub(crate) settlement_chunk_size: u32,
     pub(crate) worker_concurrency: usize,
+    /// Where the gateway is; the sandbox where absent.
+    pub(crate) gateway_url: Option<GatewayUrl>,
+    pub(crate) gateway_key: Option<SigningKey>,
     pub(crate) gateway_timeout: Duration,
     pub(crate) sandbox_slow: Duration,
     pub(crate) retry_base: Duration,
@@ -133,6 +137,7 @@ impl Settings {
             p.fault("PSP_CARD_KEYS", &"is required with postgres: every process must seal and open with the same keys");
         }
         let fees = p.fees(&fee_overrides);
+        let (gateway_url, gateway_key) = p.gateway();
         let settings = Self {
             listen: p.address("PSP_LISTEN"),
             admin_listen: p.optional_address("PSP_ADMIN_LISTEN"),
@@ -142,6 +147,8 @@ impl Settings {
             purge_cron: p.cron("PSP_PURGE_CRON"),
             settlement_chunk_size: p.number("PSP_SETTLEMENT_CHUNK_SIZE", 1..=MAX_CHUNK_SIZE),
             worker_concurrency: p.size("PSP_WORKER_CONCURRENCY", 1..=4_096),
+            gateway_url,
+            gateway_key,
             gateway_timeout: p.millis("PSP_GATEWAY_TIMEOUT_MS", 1..=120_000),
             sandbox_slow: p.millis("PSP_SANDBOX_SLOW_MS", 0..=120_000),
             retry_base: p.millis("PSP_RETRY_BASE_MS", 1..=3_600_000),
@@ -309,6 +316,21 @@ mod tests {
         let settings = settings(&[("PSP_CARD_KEYS", key)]).unwrap();
         let shown: Vec<_> = settings.effective().filter_map(|(_, value, _)| value).collect();
         assert!(shown.iter().all(|value| !value.contains(key)) && shown.contains(&"***".to_owned()));
+    }
+
+    #[test]
+    fn a_gateway_needs_a_safe_address_and_a_secret_that_is_never_shown() {
+        let (secret, url) = ("a secret that nobody may read in a log", "http://127.0.0.1:4000/v1");
+        let given = settings(&[("PSP_GATEWAY_URL", url), ("PSP_GATEWAY_SECRET", secret)]).unwrap();
+        let shown: Vec<_> = given.effective().filter_map(|(_, value, _)| value).collect();
+        assert!(shown.iter().all(|value| !value.contains("nobody")) && shown.contains(&url.to_owned()));
+        assert!(given.gateway_url.is_some() && !format!("{:?}", given.gateway_key).contains("nobody"));
+        let error = settings(&[("PSP_GATEWAY_URL", url)]).map(drop).unwrap_err();
+        assert_eq!(error, "PSP_GATEWAY_SECRET is required with PSP_GATEWAY_URL");
+        let wrong = [("PSP_GATEWAY_URL", "http://me:hunter2@acquirer.example"), ("PSP_GATEWAY_SECRET", "hunter2")];
+        let error = settings(&wrong).map(drop).unwrap_err();
+        assert!(error.contains("PSP_GATEWAY_URL must be https") && !error.contains("hunter2"), "{error}");
+        assert!(error.contains("PSP_GATEWAY_SECRET must have 32 characters"), "{error}");
     }
 
     /// Reads a file of that text.

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use psp_domain::{FeeRule, FeeRules, PaymentMethod};
+use psp_gateways::{GatewayUrl, InvalidUrl, SigningKey};
 use psp_jobs::CronJob;
 use psp_postgres::PgOptions;
 use psp_sqlite::SqliteOptions;
@@ -158,6 +159,20 @@ impl<'t> Parser<'t> {
             self.fault("PSP_VISIBILITY_TIMEOUT_MS", &"must be at least 1000 with sqs");
         }
         Some(SqsOptions { visibility_timeout: postgres.visibility_timeout, ..SqsOptions::new(prefix) })
+    }
+
+    /// Where the gateway is, and what signs.
+    pub(super) fn gateway(&mut self) -> (Option<GatewayUrl>, Option<SigningKey>) {
+        let (url, secret) = (self.text("PSP_GATEWAY_URL"), self.text("PSP_GATEWAY_SECRET"));
+        if !url.is_empty() && secret.is_empty() {
+            self.fault("PSP_GATEWAY_SECRET", &"is required with PSP_GATEWAY_URL");
+        }
+        let key = (!secret.is_empty()).then(|| SigningKey::new(secret.into()));
+        let key = key.and_then(|key| key.map_err(|error| self.fault("PSP_GATEWAY_SECRET", &error)).ok());
+        let url = (!url.is_empty()).then(|| url.parse());
+        let url =
+            url.and_then(|url: Result<_, InvalidUrl>| url.map_err(|error| self.fault("PSP_GATEWAY_URL", &error)).ok());
+        (url, key)
     }
 
     pub(super) fn fees(&mut self, overrides: &BTreeMap<PaymentMethod, FeeRule>) -> FeeRules {
