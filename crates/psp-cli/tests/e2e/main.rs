@@ -7,6 +7,7 @@ mod clients;
 mod commands;
 mod disk;
 mod durability;
+mod gateways;
 mod main_job;
 mod operations;
 mod secrecy;

@@ -8,6 +8,8 @@ mod bad_input;
 mod clients;
 #[path = "../e2e/durability.rs"]
 mod durability;
+#[path = "../e2e/gateways.rs"]
+mod gateways;
 mod leading;
 mod logins;
 #[path = "../e2e/main_job.rs"]
