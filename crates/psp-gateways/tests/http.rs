@@ -35,12 +35,12 @@ impl Parrot {
         let (listener, answer) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), answer.into());
         let address = listener.local_addr().unwrap().to_string();
         let heard: Arc<Mutex<Vec<String>>> = Arc::default();
-        let hears = Arc::clone(&heard);
+        let notes = Arc::clone(&heard);
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                let heard = hear(&mut stream).await;
-                hears.lock().unwrap().push(heard);
+                let request = hear(&mut stream).await;
+                notes.lock().unwrap().push(request);
                 // The client may have gone when it has enough.
                 let _ = stream.write_all(answer.as_bytes()).await;
                 let _ = stream.shutdown().await;

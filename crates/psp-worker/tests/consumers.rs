@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use psp_domain::ports::{
-    AuthorizationResult, DeadLetters, Delivery, Gateway, GatewayError, IdGenerator, Message, PayableReader, Queue,
-    QueueDepth, QueueError, Store, StoreError, TransactionReader, UnauthorizedTransaction, UuidV7Generator,
+    AuthorizationRequest, AuthorizationResult, DeadLetters, Delivery, Gateway, GatewayError, IdGenerator, Message,
+    PayableReader, Queue, QueueDepth, QueueError, Store, StoreError, TransactionReader, UnauthorizedTransaction,
+    UuidV7Generator,
 };
 use psp_domain::usecases::{AuthorizeTransaction, CreateTransaction, SettlePayables, Sources};
 use psp_domain::{
@@ -252,6 +253,58 @@ async fn a_lost_lease_leaves_the_message_to_its_new_owner() {
     world.start_transactions();
     world.until(id, TransactionStatus::PendingPayment).await;
     assert_eq!(world.gateway.asked(), [(id, 1), (id, 2)], "again after the visibility timeout, and not before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_charged_and_cannot_be_voided_is_a_dead_letter_that_replays() {
+    let world = world();
+    world.gateway.answer(Duration::ZERO, Err(GatewayError::TimedOut));
+    // Four more attempts that cannot find, and the void.
+    for _ in 0..5 {
+        world.gateway.fail_next(GatewayError::Unavailable("out".into()));
+    }
+    let id = world.create().await;
+    world.start_transactions();
+    let letter = loop {
+        match DeadLetters::list(&*world.memory, None, None, 10).await.unwrap().pop() {
+            Some(letter) => break letter,
+            None => world.tick().await,
+        }
+    };
+    assert!(letter.reason.contains("voiding failed"), "{}", letter.reason);
+    assert_eq!(world.transaction(id).await.status, TransactionStatus::Processing);
+    assert_eq!((world.gateway.asked(), world.gateway.found().len()), (vec![(id, 1)], 4));
+    assert!(DeadLetters::replay(&*world.memory, letter.message.id).await.unwrap());
+    world.until(id, TransactionStatus::PendingPayment).await;
+    assert_eq!(world.gateway.voided(), [id]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_never_comes_back_is_given_its_time_and_no_more() {
+    /// Never answers.
+    struct Silent;
+    #[async_trait]
+    impl Gateway for Silent {
+        fn name(&self) -> &'static str {
+            "silent"
+        }
+        async fn authorize(&self, _: &AuthorizationRequest) -> Result<AuthorizationResult, GatewayError> {
+            std::future::pending().await
+        }
+        async fn find(&self, _: TransactionId) -> Result<Option<AuthorizationResult>, GatewayError> {
+            std::future::pending().await
+        }
+        async fn void(&self, _: TransactionId) -> Result<(), GatewayError> {
+            std::future::pending().await
+        }
+    }
+    let (limit, begun) = (Duration::from_secs(7), Instant::now());
+    let gateway = TimeoutGateway::new(Arc::new(Silent), limit);
+    let request = psp_testkit::contract::gateway::request("4111111111111111", 1);
+    assert_eq!(gateway.authorize(&request).await, Err(GatewayError::TimedOut));
+    assert_eq!(gateway.find(request.transaction_id).await, Err(GatewayError::TimedOut));
+    assert_eq!(gateway.void(request.transaction_id).await, Err(GatewayError::TimedOut));
+    assert_eq!(begun.elapsed().as_secs(), 3 * limit.as_secs());
 }
 
 /// Needs what leases are extended under, again and again.
