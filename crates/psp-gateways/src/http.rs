@@ -222,7 +222,8 @@ impl HttpGateway {
         if !body.is_empty() {
             request = request.header(http::header::CONTENT_TYPE, "application/json");
         }
-        // The bytes are overwritten when the last holder lets go of them.
+        // The bytes are overwritten when the last holder lets go of them; copies that the connection makes to encrypt and
+        // send them are not ours to overwrite.
         request.body(Full::new(Bytes::from_owner(body))).map_err(|_| failed())
     }
 }

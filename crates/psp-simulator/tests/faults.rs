@@ -5,13 +5,14 @@
 mod support;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use psp_domain::ports::{AuthorizationResult, Clock, Gateway, GatewayError, SystemClock, VOIDED};
 use psp_gateways::TEST_CARDS;
 use psp_simulator::{Behaviour, BehaviourChange, ReferenceTotals};
 use psp_testkit::clock::FixedClock;
 use psp_testkit::contract::gateway::request;
+use psp_testkit::servers::{Fault, FaultyProxy};
 use support::{SECRET, World};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -41,6 +42,25 @@ async fn an_answer_lost_after_charging_is_found_and_given_again_and_charged_once
     assert_eq!(gateway.authorize(&request).await, Ok(approved));
     let totals = world.simulator.totals();
     assert_eq!(totals.references[&id], ReferenceTotals { requests: 2, charges: 1, voided: false });
+    assert_eq!((totals.charges, totals.sums["BRL"]), (1, 2500));
+}
+
+#[tokio::test]
+async fn a_request_that_arrives_twice_or_after_its_void_does_not_charge_again() {
+    let world = World::new().await;
+    let twice = FaultyProxy::start(&world.address, |_| Fault::Twice).await;
+    let gateway = world.gateway_at(&twice.address.to_string());
+    let (once, late) = (request(APPROVED, 1), request(APPROVED, 1));
+    assert!(matches!(gateway.authorize(&once).await, Ok(AuthorizationResult::Approved { .. })));
+    gateway.void(late.transaction_id).await.unwrap();
+    let voided = AuthorizationResult::Declined { reason: VOIDED.into() };
+    assert_eq!(gateway.authorize(&late).await, Ok(voided));
+    let begun = Instant::now();
+    while world.simulator.totals().references[&once.transaction_id].requests < 2 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "the second one does not arrive");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let totals = world.simulator.totals();
     assert_eq!((totals.charges, totals.sums["BRL"]), (1, 2500));
 }
 

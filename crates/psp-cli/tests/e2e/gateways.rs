@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use http_body_util::Full;
 use hyper::Request;
+use psp_testkit::servers::TlsFront;
 use serde_json::{Value, json};
 
 use crate::support::{Api, PATIENCE, Place, Process, example_with, pause};
@@ -178,6 +179,32 @@ async fn neither_card_nor_secret_is_in_any_log_of_either_side() {
     }
     let config = place.run(&["config"]);
     assert!(config.contains("gateway_secret = \"***\"") && !config.contains(SECRET), "{config}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_behind_tls_is_paid_through_where_its_certificate_is_trusted_and_sent_nothing_elsewhere() {
+    let (mut place, simulator) = place_with(&[], &[]).await;
+    let front = TlsFront::start(&simulator.address).await;
+    let port = front.address.port();
+    place.set("PSP_GATEWAY_URL", &format!("https://localhost:{port}"));
+    let distrusting = place.serve().await;
+    distrusting.post("123", &example_with(&json!({}))).await;
+    let letters = await_dead_letters(&place, 1).await;
+    assert!(letters.contains("no connection"), "{letters}");
+    drop(distrusting);
+    assert_eq!(totals(&simulator).await["references"], json!({}), "it was sent something");
+    let authority = front.authority.to_str().unwrap();
+    // For another name the certificate is none.
+    for (host, ends) in [("127.0.0.1", "processing"), ("localhost", "pending_payment")] {
+        let url = format!("https://{host}:{port}");
+        let psp = place.start_with(&["serve"], &[("SSL_CERT_FILE", authority), ("PSP_GATEWAY_URL", &url)]).await;
+        place.run(&["dlq", "replay", "--all", "transactions"]);
+        if ends == "processing" {
+            await_dead_letters(&place, 1).await;
+        }
+        psp.until("123", "/transactions", |list| list[0]["status"] == ends).await;
+    }
+    assert_eq!(totals(&simulator).await["charges"], 1);
 }
 
 #[tokio::test]

@@ -36,11 +36,22 @@ impl World {
         self.gateway_of(SECRET, Arc::new(SystemClock), Duration::from_secs(10))
     }
 
-    pub(crate) fn gateway_of(&self, secret: &str, clock: Arc<dyn Clock>, timeout: Duration) -> HttpGateway {
-        let url = format!("http://{}", self.address).parse().unwrap();
-        let options = HttpOptions { url, key: key(secret), connect_timeout: timeout, timeout };
-        HttpGateway::new(options, clock).unwrap()
+    /// A gateway that asks through something else.
+    #[allow(dead_code, reason = "not every test program asks for it")]
+    #[expect(clippy::unused_self, reason = "the simulator must live as long")]
+    pub(crate) fn gateway_at(&self, address: &str) -> HttpGateway {
+        gateway(address, SECRET, Arc::new(SystemClock), Duration::from_secs(10))
     }
+
+    pub(crate) fn gateway_of(&self, secret: &str, clock: Arc<dyn Clock>, timeout: Duration) -> HttpGateway {
+        gateway(&self.address, secret, clock, timeout)
+    }
+}
+
+fn gateway(address: &str, secret: &str, clock: Arc<dyn Clock>, timeout: Duration) -> HttpGateway {
+    let url = format!("http://{address}").parse().unwrap();
+    let options = HttpOptions { url, key: key(secret), connect_timeout: timeout, timeout };
+    HttpGateway::new(options, clock).unwrap()
 }
 
 impl Drop for World {

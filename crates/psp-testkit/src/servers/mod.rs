@@ -15,10 +15,12 @@ mod native;
 mod postgres;
 mod proxy;
 mod sqs;
+mod tls;
 
 pub use postgres::{Database, PostgresServer};
 pub use proxy::{Fault, FaultyProxy};
 pub use sqs::{SqsPrefix, SqsServer};
+pub use tls::TlsFront;
 
 use tokio::sync::OnceCell;
 

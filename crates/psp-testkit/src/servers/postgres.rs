@@ -199,7 +199,7 @@ fn own(path: &Path, user: Option<(u32, u32)>) {
 }
 
 /// A certificate for that name, its key, and the certificate of the authority that issued it, as PEM.
-fn certify(name: &str) -> (String, String, String) {
+pub(super) fn certify(name: &str) -> (String, String, String) {
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     authority.distinguished_name.push(DnType::CommonName, "authority of a test");
