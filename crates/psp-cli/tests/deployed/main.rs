@@ -1,5 +1,5 @@
 //! The infrastructure, applied to an emulator of AWS, and the real binary in exactly the environment that its task
-//! definitions give: only the database is another, because an emulator has none. `make test-infra` runs it.
+//! definitions give: only the database and the gateway are others, because an emulator has none. `make test-infra` runs it.
 
 #![expect(clippy::unwrap_used, reason = "test code asserts")]
 
@@ -21,6 +21,11 @@ use terraform::{Aws, CREDENTIALS, REGION, Stack};
 
 /// What the processes under test run on, of which this program chooses everything itself.
 const BACKEND: Backend = Backend::Sqlite;
+
+/// What requests to the gateway are signed with.
+const GATEWAY_SECRET: &str = "0123456789abcdef0123456789abcdef";
+/// The gateway that Terraform is told; a simulator takes its place.
+const GATEWAY: &str = r#"{"url":"https://acquirer.example.com/v1"}"#;
 
 /// A key of 32 bytes.
 const CARD_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -57,17 +62,22 @@ impl Task {
         self.env.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
-    /// The environment on this machine: with another database, and its own ports, and the emulator as AWS.
-    fn env(&self, aws: &Aws, database: &str) -> Vec<(String, String)> {
-        let replaced = ["DATABASE_URL", "PSP_DATABASE_AUTH", "PSP_DATABASE_PASSWORD", "PSP_LISTEN", "PSP_ADMIN_LISTEN"];
-        let mut env: Vec<_> = self.env.iter().filter(|(name, _)| !replaced.contains(&name.as_str())).cloned().collect();
-        env.push(("DATABASE_URL".into(), database.into()));
-        let listens = ["PSP_LISTEN", "PSP_ADMIN_LISTEN"].into_iter().filter(|name| self.get(name).is_some());
-        env.extend(listens.map(|name| (name.into(), "127.0.0.1:0".into())));
+    /// The environment on this machine: with another database and another gateway, its own ports, and the emulator as AWS.
+    fn env(&self, aws: &Aws, database: &str, gateway: &str) -> Vec<(String, String)> {
+        let here = [
+            ("DATABASE_URL", database),
+            ("PSP_DATABASE_AUTH", "password"),
+            ("PSP_DATABASE_PASSWORD", ""),
+            ("PSP_LISTEN", "127.0.0.1:0"),
+            ("PSP_ADMIN_LISTEN", "127.0.0.1:0"),
+            ("PSP_GATEWAY_URL", gateway),
+        ];
+        let here = here.into_iter().filter(|(name, value)| self.get(name).is_some() && !value.is_empty());
+        let kept = self.env.iter().filter(|(name, _)| name != "PSP_DATABASE_PASSWORD").cloned();
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         // The role of the task gives the credentials on AWS.
-        env.extend(CREDENTIALS.map(|(name, value)| (name.into(), value.into())));
-        env.push(("AWS_ENDPOINT_URL".into(), aws.endpoint().into()));
-        env
+        let more = here.chain(CREDENTIALS).chain([("AWS_ENDPOINT_URL", aws.endpoint())]).map(owned);
+        kept.chain(more).collect()
     }
 
     fn args(&self) -> Vec<&str> {
@@ -75,8 +85,8 @@ impl Task {
     }
 
     /// Starts it, and asks for its health as ECS does.
-    async fn start(&self, place: &Place, aws: &Aws, database: &str) -> Process {
-        let env = self.env(aws, database);
+    async fn start(&self, place: &Place, aws: &Aws, database: &str, gateway: &str) -> Process {
+        let env = self.env(aws, database, gateway);
         let env: Vec<_> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let process = place.start_with(&self.args(), &env).await;
         let listen = if self.get("PSP_ADMIN_LISTEN").is_some() { "PSP_ADMIN_LISTEN" } else { "PSP_LISTEN" };
@@ -89,7 +99,7 @@ impl Task {
 
     /// Runs it to its end; its standard output.
     fn run(&self, place: &Place, aws: &Aws, database: &str, more: &[&str]) -> String {
-        let output = place.command(&self.args()).args(more).envs(self.env(aws, database)).output().unwrap();
+        let output = place.command(&self.args()).args(more).envs(self.env(aws, database, "")).output().unwrap();
         assert!(output.status.success(), "{:?}: {}", self.command, String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
@@ -121,7 +131,15 @@ async fn what_terraform_makes_runs_the_main_job_and_goes_away_again() {
     let bootstrap = Stack::new(&aws, dir.path().join("bootstrap"), &bootstrap, None);
     let zone = aws.create_zone("dev.example.com").await;
     let image = format!("123456789012.dkr.ecr.{REGION}.amazonaws.com/psp:1.2.3");
-    let vars = [("emulator", "true"), ("image", &*image), ("zone_id", &*zone), ("card_keys", CARD_KEY)];
+    let vars = [
+        ("emulator", "true"),
+        ("image", &*image),
+        ("zone_id", &*zone),
+        ("card_keys", CARD_KEY),
+        ("gateway", GATEWAY),
+        ("gateway_cidrs", r#"["192.0.2.0/24"]"#),
+        ("gateway_secret", GATEWAY_SECRET),
+    ];
     let stack = Stack::new(&aws, dir.path().to_owned(), &vars, Some("environments/dev.tfvars"));
 
     // Side by side: both mostly wait for fixed times.
@@ -201,8 +219,13 @@ async fn main_job(aws: &Aws, definitions: &Value, queues: &Value) {
         assert_eq!((task.get("PSP_DATABASE_AUTH"), task.get("PSP_DATABASE_PASSWORD")), (Some("rds_iam"), None));
         assert_eq!((task.get("PSP_CARD_KEYS"), task.get("PSP_QUEUE")), (Some(CARD_KEY), Some("sqs")));
     }
-    let api = api.start(&place, aws, &service).await;
-    let mut worker = worker.start(&place, aws, &service).await;
+    assert_eq!(api.get("PSP_GATEWAY_SECRET"), None);
+    let secret = worker.get("PSP_GATEWAY_SECRET").unwrap().to_owned();
+    assert_eq!((worker.get("PSP_GATEWAY_URL"), &*secret), (Some("https://acquirer.example.com/v1"), GATEWAY_SECRET));
+    let gateway = place.start_with(&["gateway-simulator"], &[("PSP_GATEWAY_SECRET", &secret)]).await;
+    let gateway_url = format!("http://{}", gateway.address);
+    let api = api.start(&place, aws, &service, "").await;
+    let mut worker = worker.start(&place, aws, &service, &gateway_url).await;
     let (settle, purge) = (&definitions["settle-payables"], &definitions["purge-idempotency-keys"]);
     let jobs = [Task::read(aws, settle).await, Task::read(aws, purge).await];
     approve_and_settle(&api, |args| {
@@ -211,6 +234,7 @@ async fn main_job(aws: &Aws, definitions: &Value, queues: &Value) {
     })
     .await;
 
+    assert_eq!(gateway.get("", "/admin/totals").await.json()["charges"], 1);
     worker.terminate();
     assert!(worker.ended().await.success(), "{}", worker.log());
     // The messages went over the queues that Terraform made, and none is left.
