@@ -1,11 +1,12 @@
 #!/bin/sh
-# Installs what the tests' servers need where no Docker engine answers: PostgreSQL's server binaries, and moto in the
-# project's own target/test-venv. Does nothing for what is there.
+# Installs what the tests' servers need: where no Docker engine answers, PostgreSQL's server binaries, and moto; where Terraform
+# is, moto, which stands in for all of AWS. moto is in the project's own target/test-venv. Does nothing for what is there.
 set -eu
 cd "$(dirname "$0")/../.."
 
-if [ -n "${PSP_TEST_DATABASE_URL:-}" ] && [ -n "${PSP_TEST_SQS_ENDPOINT:-}" ]; then exit 0; fi
-if command -v docker >/dev/null && docker info >/dev/null 2>&1; then exit 0; fi
+given=false docker=false
+if [ -n "${PSP_TEST_DATABASE_URL:-}" ] && [ -n "${PSP_TEST_SQS_ENDPOINT:-}" ]; then given=true; fi
+if command -v docker >/dev/null && docker info >/dev/null 2>&1; then docker=true; fi
 
 # Installs Debian packages, or says which are missing.
 install() {
@@ -17,8 +18,11 @@ install() {
     fi
 }
 
-if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then install postgresql; fi
+if ! $given && ! $docker && ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
+    install postgresql
+fi
 
+if { $given || $docker; } && ! command -v terraform >/dev/null; then exit 0; fi
 wanted=crates/psp-testkit/requirements.txt
 venv=target/test-venv
 if ! cmp -s "$wanted" "$venv/installed.txt"; then
