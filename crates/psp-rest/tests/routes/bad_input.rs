@@ -5,7 +5,7 @@ use axum::http::{Method, Request, StatusCode};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::support::{World, example, example_with, post_of};
+use crate::support::{Answer, World, example, example_with, post_of};
 
 const UNPROCESSABLE: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
 const REQUIRED: [&str; 7] = [
@@ -68,12 +68,17 @@ async fn rejected_values_are_not_repeated() {
         {
             let answer = world.post(example_with(json!({ field: wrong })).to_string()).await;
             let accepts = wrong.is_string() && ["description", "card_holder_name"].contains(&field);
-            assert!(accepts || !answer.text.contains("7351"), "{}", answer.text);
+            assert!(accepts || !without_id(&answer).contains("7351"), "{}", answer.text);
         }
     }
     let answer = world.get("/transactions?page=rejected-7351&limit=-7351&cursor=rejected-7351").await;
     assert_eq!(answer.faults(), ["cursor", "cursor", "limit", "page"]);
-    assert!(!answer.text.contains("7351"), "{}", answer.text);
+    assert!(!without_id(&answer).contains("7351"), "{}", answer.text);
+}
+
+/// The answer without its request id, which may hold any digits.
+fn without_id(answer: &Answer) -> String {
+    answer.text.replace(answer.headers["x-request-id"].to_str().unwrap(), "")
 }
 
 #[tokio::test]
