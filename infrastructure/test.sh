@@ -49,13 +49,13 @@ plans=$!
 trap 'kill "$plans" 2>/dev/null || true; wait; rm -rf "$copy"' EXIT
 
 cd ..
-cargo nextest run -p psp-cli --test deployed -E 'test(terraform)'
+cargo nextest run --workspace --test deployed -E 'test(terraform)'
 wait "$plans" || { cat "$copy/plans.log" >&2; exit 1; }
 grep '^Success!' "$copy/plans.log"
 if docker info >/dev/null 2>&1; then
     # Beforehand: the test's time is bounded.
     PSP_CARD_KEYS=- PSP_DATABASE_PASSWORD=- docker compose build
-    cargo nextest run -p psp-cli --test deployed -E 'test(containers)'
+    cargo nextest run --workspace --test deployed -E 'test(containers)'
 else
     echo "NOT TESTED: docker-compose.yml in containers: no Docker engine answers" >&2
 fi
