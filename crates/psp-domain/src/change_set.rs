@@ -2,7 +2,10 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::{CustomerId, Event, IdempotencyKey, Payable, Transaction, TransactionId, Transitioned};
+use crate::{
+    Attempt, CardToken, CustomerId, Event, IdempotencyKey, Payable, Transaction, TransactionId, TransactionStatus,
+    Transitioned,
+};
 
 /// The card of a transaction, encrypted by a [`crate::ports::CardVault`]. Opaque to everyone else.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,9 +20,10 @@ impl std::fmt::Debug for SealedCard {
 /// The write of one transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransactionWrite {
-    /// A new row, with its sealed card.
-    Insert(Box<Transaction>, SealedCard),
-    /// A new state. Authorization has ended with it, so the sealed card is erased in the same write.
+    /// A new row, with its sealed card where there is one.
+    Insert(Box<Transaction>, Option<SealedCard>),
+    /// A new state, or new attempts. The sealed card is erased in the same write unless the transaction is still
+    /// `processing`.
     Update {
         /// The new state.
         transaction: Box<Transaction>,
@@ -34,6 +38,11 @@ impl TransactionWrite {
         match self {
             Self::Insert(transaction, _) | Self::Update { transaction, .. } => transaction,
         }
+    }
+
+    /// Whether authorization goes on after it, so that the sealed card is kept.
+    pub fn keeps_card(&self) -> bool {
+        self.transaction().status == TransactionStatus::Processing
     }
 }
 
@@ -74,23 +83,51 @@ pub struct IdempotencyRecord {
 pub struct ChangeSet {
     /// The transaction.
     pub transaction: TransactionWrite,
+    /// Its attempts that are new or changed, by their numbers.
+    pub attempts: Vec<Attempt>,
     /// New payables. Their receivables move the customer's balance in the same write.
     pub payables: Vec<Payable>,
-    /// Events; those of a kind with a [queue](crate::EventKind::queue) are messages, too. Never empty.
+    /// Events; those of a kind with a [queue](crate::EventKind::queue) are messages, too. Empty only where there are
+    /// attempts.
     pub events: Vec<Event>,
     /// The request's idempotency key.
     pub idempotency: Option<IdempotencyRecord>,
+    /// The token of the card that is paid with: spent with this write, or else nothing is written ([`Verdict::Duplicate`]).
+    pub spends: Option<CardToken>,
 }
 
 impl ChangeSet {
     /// The change set of a new transaction.
-    pub fn create(transaction: Transaction, card: SealedCard, created: Event) -> Self {
+    pub fn create(transaction: Transaction, card: Option<SealedCard>, created: Event) -> Self {
         Self {
             transaction: TransactionWrite::Insert(Box::new(transaction), card),
+            attempts: Vec::new(),
             payables: Vec::new(),
             events: vec![created],
             idempotency: None,
+            spends: None,
         }
+    }
+
+    /// The change set of attempts alone: the transaction keeps its state, and its version moves on.
+    pub fn of_attempts(mut transaction: Transaction, attempts: Vec<Attempt>) -> Self {
+        let expected_version = transaction.version;
+        transaction.version += 1;
+        Self {
+            transaction: TransactionWrite::Update { transaction: Box::new(transaction), expected_version },
+            attempts,
+            payables: Vec::new(),
+            events: Vec::new(),
+            idempotency: None,
+            spends: None,
+        }
+    }
+
+    /// The same with attempts written beside it.
+    #[must_use]
+    pub fn with_attempts(mut self, attempts: impl IntoIterator<Item = Attempt>) -> Self {
+        self.attempts.extend(attempts);
+        self
     }
 
     /// Which transaction it writes.
@@ -106,9 +143,11 @@ impl From<Transitioned> for ChangeSet {
                 transaction: Box::new(next.transaction),
                 expected_version: next.expected_version,
             },
+            attempts: Vec::new(),
             payables: next.payables,
             events: next.events,
             idempotency: None,
+            spends: None,
         }
     }
 }
@@ -118,10 +157,12 @@ impl From<Transitioned> for ChangeSet {
 pub enum Verdict {
     /// It is durable.
     Applied,
-    /// The very same change set was durable before.
+    /// The very same change set was durable before: its first event is there or, where it has none, its last attempt with
+    /// this reference and state.
     AlreadyApplied,
     /// The row has another version than expected: nothing was written; load, decide again.
     StaleVersion,
-    /// A unique key is taken (the idempotency key, a payable's instalment): nothing was written.
+    /// A unique key is taken (the idempotency key, a payable's instalment), or the card's token is not there any more: nothing
+    /// was written.
     Duplicate,
 }

@@ -94,7 +94,7 @@ struct TransactionData<'a> {
 }
 
 impl Event {
-    /// An event about a transaction in its new state; its sequence is the transaction's version.
+    /// An event about a transaction in its new state; its sequence is the transaction's.
     pub(crate) fn of_transaction(id: MessageId, kind: EventKind, transaction: &Transaction) -> Self {
         let data = TransactionData {
             status: transaction.status.as_str(),
@@ -106,7 +106,7 @@ impl Event {
             id,
             kind,
             aggregate_id: transaction.id.0,
-            sequence: transaction.version,
+            sequence: transaction.sequence,
             customer_id: transaction.customer_id.clone(),
             occurred_at: transaction.updated_at,
             data: serde_json::to_string(&data).expect("plain data is JSON"),

@@ -52,7 +52,20 @@ uuid_id!(
     SettlementRunId
 );
 
-/// Why a text is not a [`CustomerId`] or an [`IdempotencyKey`].
+uuid_id!(
+    /// Names one attempt at a gateway: the reference under which the gateway charges at most once.
+    AttemptReference
+);
+uuid_id!(
+    /// Names a callback that was received.
+    CallbackId
+);
+uuid_id!(
+    /// Names a card that waits to be paid with: what a customer holds instead of its number.
+    CardToken
+);
+
+/// Why a text is not a [`CustomerId`], an [`IdempotencyKey`], an [`OrderId`] or a [`UserId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to {max} visible ASCII characters")]
 pub struct InvalidName {
@@ -106,4 +119,12 @@ ascii_name!(
 ascii_name!(
     /// An idempotency key: 1 to 255 visible ASCII characters (draft-ietf-httpapi-idempotency-key-header).
     IdempotencyKey, 255
+);
+ascii_name!(
+    /// Names a customer's order: 1 to 128 visible ASCII characters.
+    OrderId, 128
+);
+ascii_name!(
+    /// Names a customer's user: 1 to 128 visible ASCII characters.
+    UserId, 128
 );

@@ -11,29 +11,31 @@
 //! ```
 //! use psp_domain::ports::{Clock, SystemClock, UuidV7Generator};
 //! use psp_domain::{
-//!     Card, Currency, FeeRules, GatewayReference, Installments, Money, NewTransaction, PaymentMethod, Transaction,
-//!     TransactionStatus, Transition,
+//!     Card, Currency, FeeRules, GatewayReference, Installments, Money, Named, NewTransaction, PaymentMethod, Transaction,
+//!     TransactionKind, TransactionStatus, Transition,
 //! };
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let request = NewTransaction {
+//!     kind: TransactionKind::Payment,
 //!     customer_id: "123".parse()?,
 //!     description: "Lightsaber".into(),
 //!     amount: Money::new(2500, Currency::BRL),
 //!     payment_method: PaymentMethod::CreditCard,
-//!     card: Card {
+//!     card: Some(Card {
 //!         number: "4111111111111111".parse()?,
 //!         holder_name: "Luke Skywalker".parse()?,
 //!         expiry: "10/25".parse()?,
 //!         verification_code: "123".parse()?,
-//!     },
+//!     }),
 //!     installments: Installments::ONE,
+//!     named: Named::default(),
 //! };
 //! let (now, ids) = (SystemClock.now(), UuidV7Generator);
 //! let (transaction, created) = Transaction::create(&request, now, &ids).map_err(|faults| faults[0])?;
 //! assert_eq!(created.kind.as_str(), "transaction.created");
 //!
-//! let approval = GatewayReference { gateway: "sandbox".into(), reference: "ref-1".into() };
+//! let approval = GatewayReference { gateway: "sandbox".parse()?, reference: "ref-1".into() };
 //! let Transition::Executed(next) = transaction.approve(approval, &FeeRules::default(), now, &ids)? else {
 //!     unreachable!("a fresh transaction was not approved before");
 //! };
@@ -43,7 +45,9 @@
 //! # }
 //! ```
 
+mod attempt;
 pub mod batch;
+mod callback;
 mod card;
 mod change_set;
 mod event;
@@ -53,19 +57,29 @@ mod money;
 mod page;
 mod payable;
 pub mod ports;
+mod routing;
 mod transaction;
 pub mod usecases;
 
+pub use attempt::{Attempt, AttemptState};
+pub use callback::{Callback, CallbackOutcome, CallbackStatus};
 pub use card::{Card, CardBrand, CardError, CardExpiry, CardHolderName, CardNumber, CardSummary, CardVerificationCode};
 pub use change_set::{ChangeSet, Fingerprint, IdempotencyRecord, SealedCard, StoredAnswer, TransactionWrite, Verdict};
 pub use event::{Event, EventKind};
 pub use fees::{FeeRule, FeeRules, FeeSplit, Installments, InvalidFeeRule};
-pub use ids::{CustomerId, IdempotencyKey, InvalidName, MessageId, PayableId, SettlementRunId, TransactionId};
+pub use ids::{
+    AttemptReference, CallbackId, CardToken, CustomerId, IdempotencyKey, InvalidName, MessageId, OrderId, PayableId,
+    SettlementRunId, TransactionId, UserId,
+};
 pub use money::{Currency, Money, MoneyError};
 pub use page::{InvalidPage, Page, PageRequest, Position};
 pub use payable::{Balance, Payable, PayableStatus};
 pub use ports::QueueName;
+pub use routing::{
+    BreakerState, Country, GatewayHealth, GatewayName, GatewayProtocol, GatewayRecord, InvalidCountry,
+    InvalidGatewayName, Route, RoutingTable,
+};
 pub use transaction::{
-    GatewayReference, IllegalTransition, InvalidTransaction, KnownFields, NewTransaction, PaymentMethod, Transaction,
-    TransactionStatus, Transition, Transitioned,
+    GatewayReference, IllegalTransition, InvalidTransaction, KnownFields, Named, NewTransaction, PaymentMethod,
+    Transaction, TransactionKind, TransactionStatus, Transition, Transitioned,
 };

@@ -8,18 +8,55 @@
 //! ```
 //!
 //! A transition consumes the old state. An illegal one is an [`IllegalTransition`]; the same one again is
-//! [`Transition::AlreadyApplied`]. Each transition raises `version` by one per event.
+//! [`Transition::AlreadyApplied`]. Each transition raises `version` by one, and `sequence` by one per event.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::ports::IdGenerator;
 use crate::{
-    CardHolderName, CardNumber, CardSummary, CustomerId, Event, EventKind, FeeRules, Installments, MessageId, Money,
-    Payable, PayableId, PayableStatus, TransactionId,
+    CardHolderName, CardNumber, CardSummary, Country, CustomerId, Event, EventKind, FeeRules, GatewayName,
+    Installments, MessageId, Money, OrderId, Payable, PayableId, PayableStatus, TransactionId, UserId,
 };
 
-/// How the payer pays.
+/// What a transaction is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransactionKind {
+    /// Somebody pays the customer, who is owed payables for it.
+    Payment,
+    /// A user of the customer's pays in.
+    Deposit,
+    /// A user of the customer's is paid out.
+    Withdrawal,
+}
+
+impl TransactionKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Payment, Self::Deposit, Self::Withdrawal];
+
+    /// The name in the API and the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Payment => "payment",
+            Self::Deposit => "deposit",
+            Self::Withdrawal => "withdrawal",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+impl std::fmt::Display for TransactionKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How the payer pays, or is paid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PaymentMethod {
@@ -27,17 +64,49 @@ pub enum PaymentMethod {
     CreditCard,
     /// Debit card.
     DebitCard,
+    /// India's Unified Payments Interface.
+    Upi,
+    /// The payer's own online bank.
+    Netbanking,
+    /// An electronic wallet.
+    Wallet,
+    /// A transfer between bank accounts.
+    BankTransfer,
+    /// Brazil's instant payments.
+    Pix,
+    /// Brazil's payment slip.
+    Boleto,
 }
 
 impl PaymentMethod {
     /// Every method.
-    pub const ALL: [Self; 2] = [Self::CreditCard, Self::DebitCard];
+    pub const ALL: [Self; 8] = [
+        Self::CreditCard,
+        Self::DebitCard,
+        Self::Upi,
+        Self::Netbanking,
+        Self::Wallet,
+        Self::BankTransfer,
+        Self::Pix,
+        Self::Boleto,
+    ];
+
+    /// Whether it needs a card; all others must not have one.
+    pub const fn is_card(self) -> bool {
+        matches!(self, Self::CreditCard | Self::DebitCard)
+    }
 
     /// The name in the API and the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::CreditCard => "credit_card",
             Self::DebitCard => "debit_card",
+            Self::Upi => "upi",
+            Self::Netbanking => "netbanking",
+            Self::Wallet => "wallet",
+            Self::BankTransfer => "bank_transfer",
+            Self::Pix => "pix",
+            Self::Boleto => "boleto",
         }
     }
 
@@ -99,11 +168,13 @@ impl TransactionStatus {
     }
 }
 
-/// One movement of money asked for by a customer: today, a card payment.
+/// One movement of money asked for by a customer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transaction {
     /// Its id.
     pub id: TransactionId,
+    /// What it is for.
+    pub kind: TransactionKind,
     /// Whose it is.
     pub customer_id: CustomerId,
     /// The customer's words; may be empty.
@@ -112,29 +183,46 @@ pub struct Transaction {
     pub amount: Money,
     /// How.
     pub payment_method: PaymentMethod,
-    /// What may be kept of the card.
-    pub card: CardSummary,
+    /// What may be kept of the card, where there is one.
+    pub card: Option<CardSummary>,
     /// In how many parts it becomes payable.
     pub installments: Installments,
+    /// What the customer named beside the money.
+    pub named: Named,
     /// Its state.
     pub status: TransactionStatus,
     /// Why it was declined or failed.
     pub status_reason: Option<String>,
     /// The gateway's name and its reference of the approval.
     pub gateway: Option<GatewayReference>,
-    /// The number of its events: what an update expects to find.
+    /// Moves on with every write of it or of its attempts: what an update expects to find.
     pub version: i64,
+    /// The number of its events.
+    pub sequence: i64,
     /// When it came to be.
     pub created_at: DateTime<Utc>,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
 }
 
+/// What a customer may name beside the money.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Named {
+    /// The customer's order.
+    pub order_id: Option<OrderId>,
+    /// The customer's user, of deposits and withdrawals.
+    pub user_id: Option<UserId>,
+    /// Where the payer is.
+    pub country: Option<Country>,
+    /// The gateway to use, and no other.
+    pub gateway: Option<GatewayName>,
+}
+
 /// Where a gateway keeps its side of a transaction.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayReference {
     /// The gateway's name.
-    pub gateway: String,
+    pub gateway: GatewayName,
     /// Its reference.
     pub reference: String,
 }
@@ -142,6 +230,8 @@ pub struct GatewayReference {
 /// A transaction as a customer asks for it: every part already valid.
 #[derive(Debug, Clone)]
 pub struct NewTransaction {
+    /// What for.
+    pub kind: TransactionKind,
     /// Who asks.
     pub customer_id: CustomerId,
     /// Their words; at most [`Transaction::DESCRIPTION_MAX_CHARS`] characters.
@@ -150,10 +240,12 @@ pub struct NewTransaction {
     pub amount: Money,
     /// How.
     pub payment_method: PaymentMethod,
-    /// The card.
-    pub card: crate::Card,
+    /// The card, for the methods that need one.
+    pub card: Option<crate::Card>,
     /// In how many parts; more than one for credit cards only.
     pub installments: Installments,
+    /// What else the customer names.
+    pub named: Named,
 }
 
 /// The fields of a new transaction as far as they are known: what an entrypoint could read of a faulty request, so that the
@@ -190,6 +282,9 @@ pub enum InvalidTransaction {
     /// Each instalment must be at least one minor unit.
     #[error("amount must be at least one minor unit for each instalment")]
     InstallmentBelowOneUnit,
+    /// A card where there must be none, or none where there must be one.
+    #[error("a card is needed for credit_card and debit_card, and for no other payment_method")]
+    Card,
     /// The card's number stands in a text that is stored in the clear.
     #[error("description and card_holder_name must not carry the card's number")]
     CardNumberInText,
@@ -253,16 +348,19 @@ impl Transaction {
         }
         let transaction = Self {
             id: TransactionId(ids.next_id()),
+            kind: new.kind,
             customer_id: new.customer_id.clone(),
             description: new.description.clone(),
             amount: new.amount,
             payment_method: new.payment_method,
-            card: new.card.summary(),
+            card: new.card.as_ref().map(crate::Card::summary),
             installments: new.installments,
+            named: new.named.clone(),
             status: TransactionStatus::Processing,
             status_reason: None,
             gateway: None,
             version: 1,
+            sequence: 1,
             created_at: now,
             updated_at: now,
         };
@@ -271,7 +369,7 @@ impl Transaction {
     }
 
     /// `processing` → `pending_payment`, with the payables that the fee rules give; on to `paid` where all of those are
-    /// paid at once.
+    /// paid at once. Deposits and withdrawals owe the customer nothing, so they have none and are `paid`.
     ///
     /// # Errors
     /// When the transaction has ended otherwise.
@@ -379,12 +477,16 @@ impl Transaction {
     ) -> Transitioned {
         let expected_version = self.version;
         let mut transaction = self;
+        transaction.version += 1;
         change(&mut transaction);
         Transitioned { transaction, expected_version, payables: Vec::new(), events: Vec::new() }
             .then(to, kind, now, ids)
     }
 
     fn payables(&self, rules: &FeeRules, now: DateTime<Utc>, ids: &dyn IdGenerator) -> Vec<Payable> {
+        if self.kind != TransactionKind::Payment {
+            return Vec::new();
+        }
         let rule = rules.rule(self.payment_method);
         let parts = (1..=self.installments.get()).zip(self.installments.divide(self.amount));
         parts
@@ -416,7 +518,7 @@ impl Transitioned {
     /// One more step of the same write.
     fn then(mut self, to: TransactionStatus, kind: EventKind, now: DateTime<Utc>, ids: &dyn IdGenerator) -> Self {
         self.transaction.status = to;
-        self.transaction.version += 1;
+        self.transaction.sequence += 1;
         self.transaction.updated_at = now;
         self.events.push(Event::of_transaction(MessageId(ids.next_id()), kind, &self.transaction));
         self
@@ -430,11 +532,15 @@ impl NewTransaction {
             amount: Some(self.amount),
             description: Some(&self.description),
             payment_method: Some(self.payment_method),
-            card_number: Some(&self.card.number),
-            card_holder_name: Some(&self.card.holder_name),
+            card_number: self.card.as_ref().map(|card| &card.number),
+            card_holder_name: self.card.as_ref().map(|card| &card.holder_name),
             installments: Some(self.installments),
         };
-        known.faults()
+        let mut faults = known.faults();
+        if self.payment_method.is_card() != self.card.is_some() {
+            faults.push(InvalidTransaction::Card);
+        }
+        faults
     }
 }
 

@@ -15,11 +15,13 @@ pub enum QueueName {
     Transactions,
     /// Chunks of due payables that wait for settlement.
     PayablesSettlement,
+    /// Callbacks of gateways that wait to be applied.
+    GatewayCallbacks,
 }
 
 impl QueueName {
     /// Every queue.
-    pub const ALL: [Self; 2] = [Self::Transactions, Self::PayablesSettlement];
+    pub const ALL: [Self; 3] = [Self::Transactions, Self::PayablesSettlement, Self::GatewayCallbacks];
     /// How often a message is received before it counts as poison.
     pub const MAX_RECEIVES: u32 = 5;
 
@@ -28,6 +30,7 @@ impl QueueName {
         match self {
             Self::Transactions => "transactions",
             Self::PayablesSettlement => "payables-settlement",
+            Self::GatewayCallbacks => "gateway-callbacks",
         }
     }
 

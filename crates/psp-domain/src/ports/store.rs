@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::{Message, QueueName};
 use crate::{
-    Balance, ChangeSet, Currency, CustomerId, IdempotencyKey, IdempotencyRecord, MessageId, Money, Page, PageRequest,
-    Payable, PayableId, SealedCard, SettlementRunId, Transaction, TransactionId, Verdict,
+    Attempt, Balance, ChangeSet, Currency, CustomerId, IdempotencyKey, IdempotencyRecord, MessageId, Money, Page,
+    PageRequest, Payable, PayableId, SealedCard, SettlementRunId, Transaction, TransactionId, TransactionKind, Verdict,
 };
 
 /// A failure of the store itself.
@@ -45,8 +45,10 @@ pub trait Store: Send + Sync {
 pub struct UnauthorizedTransaction {
     /// The transaction, in whatever state it is by now.
     pub transaction: Transaction,
-    /// Its card; gone once authorization ended.
+    /// Its card; gone once authorization ended, and never there for methods without one.
     pub card: Option<SealedCard>,
+    /// Its attempts, in their order.
+    pub attempts: Vec<Attempt>,
 }
 
 /// Reads transactions.
@@ -55,8 +57,13 @@ pub trait TransactionReader: Send + Sync {
     /// One transaction of a customer. `None` for another customer's.
     async fn find(&self, customer: &CustomerId, id: TransactionId) -> Result<Option<Transaction>, StoreError>;
 
-    /// A page of a customer's transactions, newest first.
-    async fn list(&self, customer: &CustomerId, page: PageRequest) -> Result<Page<Transaction>, StoreError>;
+    /// A page of a customer's transactions of one kind, newest first.
+    async fn list(
+        &self,
+        customer: &CustomerId,
+        kind: TransactionKind,
+        page: PageRequest,
+    ) -> Result<Page<Transaction>, StoreError>;
 
     /// The transactions of those ids, in any order, whoever's they are; ids that do not exist are left out. For workers.
     async fn load_for_authorization(&self, ids: &[TransactionId]) -> Result<Vec<UnauthorizedTransaction>, StoreError>;

@@ -1,180 +1,448 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use chrono::{DateTime, TimeDelta, Utc};
+
 use crate::ports::{
-    AuthorizationRequest, AuthorizationResult, CardVault, Gateway, GatewayError, QueueName, Store, StoreError,
-    UnauthorizedTransaction, VaultError,
+    AuthorizationRequest, AuthorizationResult, Candidate, CardVault, Gateway, GatewayDirectory, GatewayError, Store,
+    StoreError, UnauthorizedTransaction, VOIDED, VaultError,
 };
 use crate::usecases::Sources;
 use crate::{
-    ChangeSet, FeeRules, GatewayReference, IllegalTransition, SealedCard, Transaction, TransactionStatus, Transition,
-    Verdict,
+    Attempt, AttemptReference, AttemptState, Card, ChangeSet, FeeRules, GatewayName, GatewayReference,
+    IllegalTransition, SealedCard, Transaction, TransactionStatus, Transition, Verdict,
 };
 
-/// Asks a gateway for approval and writes its answer: an approval together with the payables that the fee rules give, so
-/// no payment is ever approved without them.
+/// Asks gateways for approval, one after the other, and writes the answer: an approval together with the payables that the
+/// fee rules give, so no payment is ever approved without them.
 ///
-/// Cost: one gateway call, one write; two calls at later attempts, three at a last one that fails. Safe to repeat: the
-/// gateway knows the transaction's id, and the write expects the version that was read. [`AuthorizeTransaction::ask`] and
-/// [`AuthorizeTransaction::write`] are its two steps, for callers that repeat the second without the first.
+/// Cost of the usual way: two writes, which group commit shares with others, and one gateway call between them. Each further
+/// gateway of a round costs a call and a write, or two of each where the one before may have charged.
 ///
-/// No payment is `failed` here and charged there:
+/// Nobody is charged twice, and nothing is charged that is not approved here:
 ///
-/// - Any attempt but the first asks what the gateway answered before, and writes that without sending the card again. While
-///   the gateway cannot tell, nothing is sent.
-/// - After the last attempt the gateway is told to void before the failure is written, whatever the last error was: an
-///   earlier attempt may have charged, its answer lost with a connection or a killed worker. When voiding fails, too, the
-///   transaction stays `processing` and its message becomes a dead letter; replaying that asks again.
+/// - The attempt is durable before its gateway is asked, under a reference that is charged at most once. Whoever finds it
+///   unresolved later asks the gateway what became of it before anything else.
+/// - Another gateway is asked only when the one before has charged nothing and never will: it did not take the only request
+///   that was made under the reference, it declined, or it confirmed a void.
+/// - A void is written before it is sent, and every write expects the version that was read: an approval that was on its way
+///   meanwhile is not written, and the void takes it back.
 pub struct AuthorizeTransaction {
     store: Arc<dyn Store>,
     vault: Arc<dyn CardVault>,
-    gateway: Arc<dyn Gateway>,
+    gateways: Arc<dyn GatewayDirectory>,
     rules: FeeRules,
+    options: AuthorizeOptions,
     sources: Sources,
 }
 
-/// How one attempt ended.
+/// How long is waited for gateways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuthorizeOptions {
+    /// How old a transaction may be that no gateway answers for; then it fails.
+    pub budget: TimeDelta,
+    /// How old an attempt may be that a gateway has taken and not decided; then it is taken back.
+    pub pending_budget: TimeDelta,
+    /// How long after an attempt was opened, or taken to be decided later, a sweep asks for it.
+    pub check_after: TimeDelta,
+}
+
+impl Default for AuthorizeOptions {
+    /// 15 minutes, 72 hours, 1 minute.
+    fn default() -> Self {
+        Self {
+            budget: TimeDelta::minutes(15),
+            pending_budget: TimeDelta::hours(72),
+            check_after: TimeDelta::minutes(1),
+        }
+    }
+}
+
+/// How one round ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuthorizeOutcome {
     /// The answer is durable, or was before.
     Done(TransactionStatus),
+    /// A gateway owes an answer: a callback brings it, or a sweep asks for it.
+    Waiting(String),
     /// No answer yet: try again later, for this reason.
     Retry(String),
 }
 
-/// What the gateway's answer comes to.
-#[derive(Debug)]
-pub enum AuthorizeAnswer {
-    /// To be written: the transaction's new state, with all that follows from it.
-    Write(Box<ChangeSet>),
-    /// Nothing is to be written.
-    Nothing(AuthorizeOutcome),
-}
-
-/// Why an attempt could not be made.
+/// Why a round could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorizeError {
-    /// The store failed; nothing was written.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The card cannot be opened: no attempt will succeed until an operator acts.
+    /// The card cannot be opened.
     #[error(transparent)]
     Vault(#[from] VaultError),
-    /// The transaction waits for authorization, but its card is gone.
-    #[error("the card of a processing transaction is missing")]
-    CardMissing,
     /// The state machine does not have this transition.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
 }
 
+/// Why an attempt came to nothing, having charged nothing.
+enum Next {
+    Unanswered(&'static str),
+    Declined(String),
+}
+
+/// What a step leads to.
+enum Step {
+    Ended(AuthorizeOutcome),
+    Next(Next),
+}
+
+/// A transaction on its way through a round.
+struct Round {
+    transaction: Transaction,
+    sealed: Option<SealedCard>,
+    number: u16,
+    /// The attempt that is resolved and not written as that yet: it goes with the next write.
+    resolved: Option<Attempt>,
+    tried: HashSet<GatewayName>,
+    is_last: bool,
+    now: DateTime<Utc>,
+}
+
 impl AuthorizeTransaction {
-    /// How often a gateway is asked before the transaction fails.
-    pub const MAX_ATTEMPTS: u32 = QueueName::MAX_RECEIVES;
-    /// The most gateway calls of one attempt: find, authorize, void.
-    pub const MAX_CALLS: u32 = 3;
+    /// The most gateways of one round.
+    pub const MAX_GATEWAYS: usize = 4;
+    /// The most gateway calls of one round: three for an attempt that was found, two for each gateway.
+    pub const MAX_CALLS: u32 = 3 + 2 * 4;
 
     /// The use case over its ports.
     pub fn new(
         store: Arc<dyn Store>,
         vault: Arc<dyn CardVault>,
-        gateway: Arc<dyn Gateway>,
+        gateways: Arc<dyn GatewayDirectory>,
         rules: FeeRules,
+        options: AuthorizeOptions,
         sources: Sources,
     ) -> Self {
-        Self { store, vault, gateway, rules, sources }
+        Self { store, vault, gateways, rules, options, sources }
     }
 
-    /// Makes the attempt of that number (from 1).
+    /// Makes one round over the gateways. `is_last` when nobody will try again soon: what was not answered is then taken back
+    /// and failed, as it is when the transaction's time is over.
     ///
     /// # Errors
-    /// [`AuthorizeError`]; the transaction is as it was, except with [`StoreError::OutcomeUnknown`].
+    /// [`AuthorizeError`]; making another round is safe.
     pub async fn execute(
         &self,
         loaded: UnauthorizedTransaction,
-        attempt: u32,
+        is_last: bool,
     ) -> Result<AuthorizeOutcome, AuthorizeError> {
-        match self.ask(loaded, attempt).await? {
-            AuthorizeAnswer::Write(change) => Ok(self.write(*change).await?),
-            AuthorizeAnswer::Nothing(outcome) => Ok(outcome),
-        }
-    }
-
-    /// Asks the gateway, as the attempt of that number (from 1).
-    ///
-    /// # Errors
-    /// [`AuthorizeError`], except that of the store.
-    pub async fn ask(&self, loaded: UnauthorizedTransaction, attempt: u32) -> Result<AuthorizeAnswer, AuthorizeError> {
-        let UnauthorizedTransaction { transaction, card } = loaded;
+        let UnauthorizedTransaction { transaction, card, attempts } = loaded;
         if transaction.status != TransactionStatus::Processing {
-            return Ok(AuthorizeAnswer::Nothing(AuthorizeOutcome::Done(transaction.status)));
+            return Ok(AuthorizeOutcome::Done(transaction.status));
         }
-        let sealed = card.ok_or(AuthorizeError::CardMissing)?;
-        let answer = self.answer(&transaction, &sealed, attempt).await?;
-        let (now, ids) = (self.sources.clock.now(), self.sources.ids.as_ref());
-        let transition = match answer {
-            Ok(AuthorizationResult::Approved { reference }) => {
-                let gateway = GatewayReference { gateway: self.gateway.name().to_owned(), reference };
-                transaction.approve(gateway, &self.rules, now, ids)?
-            }
-            Ok(AuthorizationResult::Declined { reason }) => transaction.decline(&reason, now, ids)?,
-            Err(error) if attempt < Self::MAX_ATTEMPTS => return Ok(nothing(error.to_string())),
-            Err(error) => {
-                if let Err(unsettled) = self.gateway.void(transaction.id).await {
-                    return Ok(nothing(format!("{error}; it may have charged, and voiding failed: {unsettled}")));
-                }
-                let reason = match error {
-                    GatewayError::Unavailable(_) => "gateway_unavailable",
-                    GatewayError::TimedOut => "gateway_timeout",
-                };
-                transaction.fail(reason, self.sources.clock.now(), ids)?
-            }
+        let now = self.sources.clock.now();
+        let mut round = Round {
+            is_last: is_last || now >= transaction.created_at + self.options.budget,
+            number: attempts.last().map_or(0, |attempt| attempt.number),
+            transaction,
+            sealed: card,
+            resolved: None,
+            tried: HashSet::new(),
+            now,
         };
-        Ok(match transition {
-            Transition::Executed(next) => AuthorizeAnswer::Write(Box::new((*next).into())),
-            Transition::AlreadyApplied => nothing("the transaction changed meanwhile".into()),
-        })
+        let mut reason = Next::Unanswered("gateway_unavailable");
+        if let Some(attempt) = attempts.into_iter().next_back().filter(|attempt| attempt.state.is_unresolved()) {
+            match self.resume(&mut round, attempt).await? {
+                Step::Ended(outcome) => return Ok(outcome),
+                Step::Next(next) => reason = next,
+            }
+        }
+        while let Some(candidate) = self.next_candidate(&round) {
+            if round.needs_card() && round.sealed.is_none() {
+                return self.fail(&mut round, "card_erased").await;
+            }
+            let card = self.open_card(&round).await?;
+            match self.attempt(&mut round, &candidate, card).await? {
+                Step::Ended(outcome) => return Ok(outcome),
+                Step::Next(next) => reason = next,
+            }
+        }
+        self.end(&mut round, reason).await
     }
 
-    /// The gateway's answer: one that it gave before, or else a new one.
-    async fn answer(
+    /// The next gateway to ask in this round.
+    fn next_candidate(&self, round: &Round) -> Option<Candidate> {
+        if round.tried.len() >= Self::MAX_GATEWAYS || round.number >= Attempt::MAX_PER_TRANSACTION {
+            return None;
+        }
+        let candidates = self.gateways.candidates(&round.transaction);
+        candidates.into_iter().find(|candidate| !round.tried.contains(candidate.gateway.name()))
+    }
+
+    /// Opens an attempt, which is durable then, and asks its gateway.
+    async fn attempt(
         &self,
-        transaction: &Transaction,
-        sealed: &SealedCard,
-        attempt: u32,
-    ) -> Result<Result<AuthorizationResult, GatewayError>, VaultError> {
-        if attempt > 1 {
-            match self.gateway.find(transaction.id).await {
-                Ok(None) => {}
-                Ok(Some(answer)) => return Ok(Ok(answer)),
-                Err(error) => return Ok(Err(error)),
-            }
-        }
-        let request = AuthorizationRequest {
-            transaction_id: transaction.id,
-            amount: transaction.amount,
-            payment_method: transaction.payment_method,
-            installments: transaction.installments,
-            card: self.vault.open(transaction.id, sealed).await?,
-            attempt,
+        round: &mut Round,
+        candidate: &Candidate,
+        card: Option<Card>,
+    ) -> Result<Step, AuthorizeError> {
+        let now = self.sources.clock.now();
+        let attempt = Attempt {
+            transaction_id: round.transaction.id,
+            number: round.number + 1,
+            gateway: candidate.gateway.name().clone(),
+            reference: AttemptReference(self.sources.ids.next_id()),
+            state: AttemptState::Open,
+            gateway_reference: None,
+            reason: None,
+            check_at: Some(now + self.options.check_after),
+            created_at: now,
+            updated_at: now,
         };
-        Ok(self.gateway.authorize(&request).await)
+        round.tried.insert(attempt.gateway.clone());
+        round.number = attempt.number;
+        if let Some(outcome) = self.write_attempt(round, attempt.clone()).await? {
+            return Ok(Step::Ended(outcome));
+        }
+        let request = request(&round.transaction, attempt.reference, card);
+        match candidate.gateway.authorize(&request).await {
+            Ok(answer) => self.take_answer(round, attempt, &*candidate.gateway, answer).await,
+            // The only request under this reference.
+            Err(GatewayError::Unavailable(_)) => {
+                let now = self.sources.clock.now();
+                round.resolved = Some(attempt.into_state(AttemptState::NotTaken, Some("gateway_unavailable"), now));
+                Ok(Step::Next(Next::Unanswered("gateway_unavailable")))
+            }
+            Err(GatewayError::TimedOut) => self.give_up_or_wait(round, attempt, &*candidate.gateway).await,
+        }
     }
 
-    /// Writes what the answer comes to. The same change set may be written again when the store fails.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn write(&self, change: ChangeSet) -> Result<AuthorizeOutcome, StoreError> {
-        let status = change.transaction.transaction().status;
-        match self.store.apply(change).await? {
-            Verdict::Applied | Verdict::AlreadyApplied => Ok(AuthorizeOutcome::Done(status)),
-            Verdict::StaleVersion | Verdict::Duplicate => {
-                Ok(AuthorizeOutcome::Retry("another worker was faster".into()))
+    /// Goes on with an attempt that an earlier round left unresolved.
+    async fn resume(&self, round: &mut Round, attempt: Attempt) -> Result<Step, AuthorizeError> {
+        round.tried.insert(attempt.gateway.clone());
+        let Some(gateway) = self.gateways.find(&attempt.gateway) else {
+            let reason = format!("the gateway {} is not configured", attempt.gateway);
+            return Ok(Step::Ended(AuthorizeOutcome::Retry(reason)));
+        };
+        if attempt.state == AttemptState::Voiding {
+            return self.void(round, attempt, &*gateway).await;
+        }
+        match gateway.find(attempt.reference).await {
+            Ok(Some(answer)) => self.take_answer(round, attempt, &*gateway, answer).await,
+            Ok(None) | Err(_) if attempt.state == AttemptState::Pending => self.wait(round, attempt, &*gateway).await,
+            Ok(None) if !round.is_last && (round.sealed.is_some() || !round.needs_card()) => {
+                // It may be on its way still: under the same reference it is charged once.
+                let request = request(&round.transaction, attempt.reference, self.open_card(round).await?);
+                match gateway.authorize(&request).await {
+                    Ok(answer) => self.take_answer(round, attempt, &*gateway, answer).await,
+                    Err(_) => self.give_up_or_wait(round, attempt, &*gateway).await,
+                }
             }
+            Ok(None) | Err(_) => self.give_up_or_wait(round, attempt, &*gateway).await,
+        }
+    }
+
+    /// Writes what an answer comes to.
+    async fn take_answer(
+        &self,
+        round: &mut Round,
+        attempt: Attempt,
+        gateway: &dyn Gateway,
+        answer: AuthorizationResult,
+    ) -> Result<Step, AuthorizeError> {
+        let now = self.sources.clock.now();
+        match answer {
+            AuthorizationResult::Approved { amount: Some(amount), .. } if amount != round.transaction.amount => {
+                self.take_back(round, attempt, gateway, WRONG_AMOUNT).await
+            }
+            AuthorizationResult::Approved { reference, .. } => {
+                let at = GatewayReference { gateway: attempt.gateway.clone(), reference: reference.clone() };
+                let transition = round.transaction.clone().approve(at, &self.rules, now, self.sources.ids.as_ref())?;
+                let mut approved = attempt.into_state(AttemptState::Approved, None, now);
+                approved.gateway_reference = Some(reference);
+                round.resolved = Some(approved);
+                self.write(round, transition).await.map(Step::Ended)
+            }
+            AuthorizationResult::Declined { reason } if reason == VOIDED => {
+                round.resolved = Some(attempt.into_state(AttemptState::Voided, None, now));
+                Ok(Step::Next(Next::Unanswered("gateway_timeout")))
+            }
+            AuthorizationResult::Declined { reason } => {
+                let elsewhere = self.may_be_retried_elsewhere(round, &attempt.gateway, &reason);
+                round.resolved = Some(attempt.into_state(AttemptState::Declined, Some(&reason), now));
+                if elsewhere {
+                    return Ok(Step::Next(Next::Declined(reason)));
+                }
+                self.decline(round, &reason).await.map(Step::Ended)
+            }
+            AuthorizationResult::Pending { reference } => {
+                if attempt.state == AttemptState::Pending {
+                    return self.wait(round, attempt, gateway).await;
+                }
+                let mut pending = attempt.into_state(AttemptState::Pending, None, now);
+                pending.gateway_reference = reference;
+                pending.check_at = Some(now + self.options.check_after);
+                let failed = self.write_attempt(round, pending).await?;
+                Ok(Step::Ended(failed.unwrap_or_else(waiting)))
+            }
+        }
+    }
+
+    /// Waits for a gateway that will answer later, until its time is over.
+    async fn wait(&self, round: &mut Round, attempt: Attempt, gateway: &dyn Gateway) -> Result<Step, AuthorizeError> {
+        if round.now < attempt.created_at + self.options.pending_budget {
+            return Ok(Step::Ended(waiting()));
+        }
+        self.take_back(round, attempt, gateway, "gateway_timeout").await
+    }
+
+    /// After a lost answer: takes the attempt back when another gateway can be asked or nobody will try again; otherwise
+    /// leaves it to the next round, which asks what became of it.
+    async fn give_up_or_wait(
+        &self,
+        round: &mut Round,
+        attempt: Attempt,
+        gateway: &dyn Gateway,
+    ) -> Result<Step, AuthorizeError> {
+        if round.is_last || self.next_candidate(round).is_some() {
+            return self.take_back(round, attempt, gateway, "gateway_timeout").await;
+        }
+        Ok(Step::Ended(AuthorizeOutcome::Retry(format!("{}: {}", attempt.gateway, GatewayError::TimedOut))))
+    }
+
+    /// Writes that the attempt is to be voided, and voids it.
+    async fn take_back(
+        &self,
+        round: &mut Round,
+        attempt: Attempt,
+        gateway: &dyn Gateway,
+        reason: &str,
+    ) -> Result<Step, AuthorizeError> {
+        let voiding = attempt.into_state(AttemptState::Voiding, Some(reason), self.sources.clock.now());
+        if let Some(outcome) = self.write_attempt(round, voiding.clone()).await? {
+            return Ok(Step::Ended(outcome));
+        }
+        self.void(round, voiding, gateway).await
+    }
+
+    async fn void(&self, round: &mut Round, attempt: Attempt, gateway: &dyn Gateway) -> Result<Step, AuthorizeError> {
+        if let Err(error) = gateway.void(attempt.reference).await {
+            let reason = format!("{} may have charged, and voiding failed: {error}", attempt.gateway);
+            // A sweep goes on asking when nobody else does.
+            let outcome = if round.is_last { AuthorizeOutcome::Waiting } else { AuthorizeOutcome::Retry };
+            return Ok(Step::Ended(outcome(reason)));
+        }
+        let reason = attempt.reason.clone();
+        round.resolved = Some(attempt.into_state(AttemptState::Voided, None, self.sources.clock.now()));
+        match reason.as_deref() {
+            Some(CANCELLED) => self.cancel(round).await.map(Step::Ended),
+            Some(WRONG_AMOUNT) => self.fail(round, WRONG_AMOUNT).await.map(Step::Ended),
+            _ => Ok(Step::Next(Next::Unanswered("gateway_timeout"))),
+        }
+    }
+
+    /// Ends a round in which nobody approved.
+    async fn end(&self, round: &mut Round, reason: Next) -> Result<AuthorizeOutcome, AuthorizeError> {
+        match reason {
+            Next::Declined(reason) => self.decline(round, &reason).await,
+            Next::Unanswered(reason) if round.is_last => self.fail(round, reason).await,
+            Next::Unanswered(reason) => {
+                if let Some(resolved) = round.resolved.take()
+                    && let Some(outcome) = self.write_attempt(round, resolved).await?
+                {
+                    return Ok(outcome);
+                }
+                Ok(AuthorizeOutcome::Retry(reason.to_owned()))
+            }
+        }
+    }
+
+    async fn decline(&self, round: &mut Round, reason: &str) -> Result<AuthorizeOutcome, AuthorizeError> {
+        let (now, ids) = (self.sources.clock.now(), self.sources.ids.as_ref());
+        let transition = round.transaction.clone().decline(reason, now, ids)?;
+        self.write(round, transition).await
+    }
+
+    async fn fail(&self, round: &mut Round, reason: &str) -> Result<AuthorizeOutcome, AuthorizeError> {
+        let (now, ids) = (self.sources.clock.now(), self.sources.ids.as_ref());
+        let transition = round.transaction.clone().fail(reason, now, ids)?;
+        self.write(round, transition).await
+    }
+
+    async fn cancel(&self, round: &mut Round) -> Result<AuthorizeOutcome, AuthorizeError> {
+        let (now, ids) = (self.sources.clock.now(), self.sources.ids.as_ref());
+        let transition = round.transaction.clone().cancel(now, ids)?;
+        self.write(round, transition).await
+    }
+
+    /// Writes a new state with the attempt that led to it.
+    async fn write(&self, round: &mut Round, transition: Transition) -> Result<AuthorizeOutcome, AuthorizeError> {
+        let Transition::Executed(next) = transition else { return Ok(faster()) };
+        let status = next.transaction.status;
+        let change = ChangeSet::from(*next).with_attempts(round.resolved.take());
+        Ok(if is_written(self.store.apply(change).await?) { AuthorizeOutcome::Done(status) } else { faster() })
+    }
+
+    /// Writes an attempt beside the one that is resolved; returns how the round ends where somebody else was faster.
+    async fn write_attempt(
+        &self,
+        round: &mut Round,
+        attempt: Attempt,
+    ) -> Result<Option<AuthorizeOutcome>, AuthorizeError> {
+        let attempts = round.resolved.take().into_iter().chain([attempt]).collect();
+        let change = ChangeSet::of_attempts(round.transaction.clone(), attempts);
+        if !is_written(self.store.apply(change).await?) {
+            return Ok(Some(faster()));
+        }
+        round.transaction.version += 1;
+        Ok(None)
+    }
+
+    fn may_be_retried_elsewhere(&self, round: &Round, gateway: &GatewayName, reason: &str) -> bool {
+        let candidates = self.gateways.candidates(&round.transaction);
+        let asked = candidates.iter().find(|candidate| candidate.gateway.name() == gateway);
+        asked.is_some_and(|asked| asked.retry_declines.iter().any(|code| code == reason))
+    }
+
+    async fn open_card(&self, round: &Round) -> Result<Option<Card>, VaultError> {
+        match &round.sealed {
+            Some(sealed) if round.needs_card() => self.vault.open(round.transaction.id, sealed).await.map(Some),
+            _ => Ok(None),
         }
     }
 }
 
-fn nothing(reason: String) -> AuthorizeAnswer {
-    AuthorizeAnswer::Nothing(AuthorizeOutcome::Retry(reason))
+/// Why an attempt is taken back that a customer cancelled: its transaction is cancelled then, and not failed.
+pub(crate) const CANCELLED: &str = "cancelled";
+/// The gateway approved another amount than it was asked for.
+const WRONG_AMOUNT: &str = "wrong_amount";
+
+impl Round {
+    fn needs_card(&self) -> bool {
+        self.transaction.payment_method.is_card()
+    }
+}
+
+fn request(transaction: &Transaction, reference: AttemptReference, card: Option<Card>) -> AuthorizationRequest {
+    AuthorizationRequest {
+        reference,
+        transaction_id: transaction.id,
+        kind: transaction.kind,
+        amount: transaction.amount,
+        payment_method: transaction.payment_method,
+        installments: transaction.installments,
+        country: transaction.named.country,
+        card,
+    }
+}
+
+fn is_written(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Applied | Verdict::AlreadyApplied)
+}
+
+fn faster() -> AuthorizeOutcome {
+    AuthorizeOutcome::Retry("another worker was faster".into())
+}
+
+fn waiting() -> AuthorizeOutcome {
+    AuthorizeOutcome::Waiting("the gateway answers later".into())
 }

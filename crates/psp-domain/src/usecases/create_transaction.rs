@@ -5,8 +5,8 @@ use chrono::TimeDelta;
 use crate::ports::{CardVault, IdempotencyStore, Store, StoreError, VaultError};
 use crate::usecases::Sources;
 use crate::{
-    ChangeSet, Fingerprint, IdempotencyKey, IdempotencyRecord, InvalidTransaction, NewTransaction, StoredAnswer,
-    Transaction, Verdict,
+    CardToken, ChangeSet, CustomerId, Fingerprint, IdempotencyKey, IdempotencyRecord, InvalidTransaction,
+    NewTransaction, StoredAnswer, Transaction, Verdict,
 };
 
 /// Takes a customer's payment: writes the transaction and its `transaction.created`, in one database transaction.
@@ -36,6 +36,8 @@ pub enum CreateOutcome {
     Replayed(StoredAnswer),
     /// The key was used before with another request. Nothing was written.
     KeyReused,
+    /// The card's token was spent meanwhile. Nothing was written.
+    TokenSpent,
 }
 
 /// Why a transaction was not created.
@@ -66,25 +68,31 @@ impl CreateTransaction {
         Self { store, keys, vault, sources }
     }
 
-    /// Creates the transaction. `answer` renders what the customer is told; it is stored with the idempotency key.
+    /// Creates the transaction, and spends the token that its card came from. `answer` renders what the customer is told; it
+    /// is stored with the idempotency key.
     ///
     /// # Errors
     /// [`CreateError`]; nothing was written, except with [`StoreError::OutcomeUnknown`].
     pub async fn execute(
         &self,
         new: NewTransaction,
+        spends: Option<CardToken>,
         idempotent: Option<IdempotentRequest>,
         answer: impl FnOnce(&Transaction) -> StoredAnswer + Send,
     ) -> Result<CreateOutcome, CreateError> {
         let now = self.sources.clock.now();
         let (transaction, created) =
             Transaction::create(&new, now, self.sources.ids.as_ref()).map_err(CreateError::Invalid)?;
-        let card = self.vault.seal(transaction.id, &new.card).await?;
+        let card = match &new.card {
+            Some(card) => Some(self.vault.seal(transaction.id, card).await?),
+            None => None,
+        };
         let answer = answer(&transaction);
-        let mut change = ChangeSet::create(transaction, card, created);
+        let mut change = ChangeSet { spends, ..ChangeSet::create(transaction, card, created) };
         let Some(request) = idempotent else {
             return match self.apply(change).await? {
                 Verdict::Applied | Verdict::AlreadyApplied => Ok(CreateOutcome::Created(answer)),
+                Verdict::Duplicate if spends.is_some() => Ok(CreateOutcome::TokenSpent),
                 // A fresh id and no key: only a rule of the store's that the domain does not know can refuse it.
                 refused => Err(StoreError::Damaged(format!("a new transaction was refused: {refused:?}")).into()),
             };
@@ -98,8 +106,34 @@ impl CreateTransaction {
         });
         match self.apply(change).await? {
             Verdict::Applied | Verdict::AlreadyApplied => Ok(CreateOutcome::Created(answer)),
-            Verdict::Duplicate | Verdict::StaleVersion => self.replay(&new, &request).await,
+            Verdict::Duplicate | Verdict::StaleVersion => match self.replay(&new.customer_id, &request).await? {
+                Some(outcome) => Ok(outcome),
+                None if spends.is_some() => Ok(CreateOutcome::TokenSpent),
+                // The record expired between the write and this read: the client may simply ask again.
+                None => Err(StoreError::Overloaded.into()),
+            },
         }
+    }
+
+    /// What a key comes to that was used before; `None` for a fresh one. For requests that cannot be read again, because the
+    /// token that they name is spent.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn replay(
+        &self,
+        customer: &CustomerId,
+        request: &IdempotentRequest,
+    ) -> Result<Option<CreateOutcome>, CreateError> {
+        let now = self.sources.clock.now();
+        let found = self.keys.find(customer, &request.key, now).await?;
+        Ok(found.map(|record| {
+            if record.fingerprint == request.fingerprint {
+                CreateOutcome::Replayed(record.answer)
+            } else {
+                CreateOutcome::KeyReused
+            }
+        }))
     }
 
     /// Applies, and applies the same change set once more when the answer to the first COMMIT was lost.
@@ -108,16 +142,6 @@ impl CreateTransaction {
             // Whatever becomes of the second attempt: the first may have been written.
             Err(unknown @ StoreError::OutcomeUnknown(_)) => self.store.apply(change).await.map_err(|_| unknown),
             answered => answered,
-        }
-    }
-
-    async fn replay(&self, new: &NewTransaction, request: &IdempotentRequest) -> Result<CreateOutcome, CreateError> {
-        let now = self.sources.clock.now();
-        match self.keys.find(&new.customer_id, &request.key, now).await? {
-            Some(record) if record.fingerprint == request.fingerprint => Ok(CreateOutcome::Replayed(record.answer)),
-            Some(_) => Ok(CreateOutcome::KeyReused),
-            // The record expired between the write and this read: the client may simply ask again.
-            None => Err(StoreError::Overloaded.into()),
         }
     }
 }

@@ -2,12 +2,18 @@
 //! entrypoint asks the reader ports.
 
 mod authorize_transaction;
+mod callbacks;
+mod cancel_transaction;
 mod create_transaction;
 mod settle_payables;
+mod tokenize_card;
 
-pub use authorize_transaction::{AuthorizeAnswer, AuthorizeError, AuthorizeOutcome, AuthorizeTransaction};
+pub use authorize_transaction::{AuthorizeError, AuthorizeOptions, AuthorizeOutcome, AuthorizeTransaction};
+pub use callbacks::{Applied, CallbackError, Callbacks, Notice, Received};
+pub use cancel_transaction::{CancelError, CancelOutcome, CancelTransaction};
 pub use create_transaction::{CreateError, CreateOutcome, CreateTransaction, IdempotentRequest};
 pub use settle_payables::{SettlePayables, SettlementRun, due_before};
+pub use tokenize_card::{TokenizeCard, TokenizeError};
 
 use std::sync::Arc;
 
