@@ -55,7 +55,7 @@ impl CallbackStatus {
 pub enum CallbackOutcome {
     /// The transaction ended by it, or had ended so before.
     Applied,
-    /// Its status is not the end: kept, and nothing changed.
+    /// Its status is not the end, or the charge it is of cannot be told: kept, and nothing changed.
     Noted,
     /// The transaction had ended otherwise, or the attempt is being taken back: nothing changed.
     TooLate,

@@ -35,7 +35,7 @@ fn approve(new: &psp_domain::NewTransaction, rule: FeeRule, now: DateTime<Utc>) 
 }
 
 fn reference() -> GatewayReference {
-    GatewayReference { gateway: "test".into(), reference: "1".into() }
+    GatewayReference { gateway: "test".parse().unwrap(), reference: "1".into() }
 }
 
 proptest! {
@@ -114,7 +114,7 @@ proptest! {
         for (number, event) in (1..).zip(&own) {
             prop_assert_eq!(event.sequence, number);
         }
-        prop_assert_eq!(current.version, i64::try_from(own.len()).unwrap());
+        prop_assert_eq!(current.sequence, i64::try_from(own.len()).unwrap());
         let mut ids: Vec<_> = events.iter().map(|event| event.id).collect();
         ids.sort();
         ids.dedup();

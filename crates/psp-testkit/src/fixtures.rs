@@ -1,10 +1,11 @@
 //! Things to test with.
 
 use chrono::{DateTime, Utc};
-use psp_domain::ports::{Clock, SystemClock, UuidV7Generator};
+use psp_domain::ports::{Clock, IdGenerator, SystemClock, UuidV7Generator};
 use psp_domain::{
-    Card, CardNumber, ChangeSet, Currency, CustomerId, FeeRules, Fingerprint, GatewayReference, IdempotencyRecord,
-    Installments, Money, NewTransaction, PaymentMethod, SealedCard, StoredAnswer, Transaction, Transition,
+    Attempt, AttemptReference, AttemptState, Card, CardNumber, ChangeSet, Currency, CustomerId, FeeRules, Fingerprint,
+    GatewayReference, IdempotencyRecord, Installments, Money, Named, NewTransaction, PaymentMethod, SealedCard,
+    StoredAnswer, Transaction, TransactionKind, Transition,
 };
 
 /// The card of the documentation's example.
@@ -41,13 +42,20 @@ pub fn new_transaction() -> NewTransaction {
 /// A credit card payment in BRL.
 pub fn payment(customer_name: &str, minor: i64, installments: u8) -> NewTransaction {
     NewTransaction {
+        kind: TransactionKind::Payment,
         customer_id: customer(customer_name),
         description: "Lightsaber".into(),
         amount: Money::new(minor, Currency::BRL),
         payment_method: PaymentMethod::CreditCard,
-        card: card(),
+        card: Some(card()),
         installments: Installments::new(installments).unwrap(),
+        named: Named::default(),
     }
+}
+
+/// A payment, deposit or withdrawal without a card, in BRL.
+pub fn cardless(kind: TransactionKind, method: PaymentMethod, minor: i64) -> NewTransaction {
+    NewTransaction { kind, payment_method: method, card: None, ..payment("123", minor, 1) }
 }
 
 /// A debit card payment in BRL: paid at once when it is approved.
@@ -58,7 +66,8 @@ pub fn debit(customer_name: &str, minor: i64) -> NewTransaction {
 /// The change set of a new transaction, at that time.
 pub fn create(new: &NewTransaction, now: DateTime<Utc>) -> (Transaction, ChangeSet) {
     let (transaction, event) = Transaction::create(new, now, &UuidV7Generator).unwrap();
-    let change = ChangeSet::create(transaction.clone(), SealedCard(vec![7; 100]), event);
+    let card = new.card.as_ref().map(|_| SealedCard(vec![7; 100]));
+    let change = ChangeSet::create(transaction.clone(), card, event);
     (transaction, change)
 }
 
@@ -69,8 +78,24 @@ pub fn created_change() -> ChangeSet {
 
 /// The change set of an approval by the default fee rules, at that time.
 pub fn approve(transaction: &Transaction, now: DateTime<Utc>) -> ChangeSet {
-    let reference = GatewayReference { gateway: "test".into(), reference: "ref-1".into() };
+    let reference = GatewayReference { gateway: "test".parse().unwrap(), reference: "ref-1".into() };
     executed(transaction.clone().approve(reference, &FeeRules::default(), now, &UuidV7Generator).unwrap())
+}
+
+/// The attempt of that number of a transaction, open at that time.
+pub fn attempt(transaction: &Transaction, number: u16, now: DateTime<Utc>) -> Attempt {
+    Attempt {
+        transaction_id: transaction.id,
+        number,
+        gateway: "test".parse().unwrap(),
+        reference: AttemptReference(UuidV7Generator.next_id()),
+        state: AttemptState::Open,
+        gateway_reference: None,
+        reason: None,
+        check_at: Some(now + chrono::TimeDelta::minutes(1)),
+        created_at: now,
+        updated_at: now,
+    }
 }
 
 /// The change set of a decline, at that time.

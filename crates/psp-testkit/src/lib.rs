@@ -22,7 +22,8 @@ use std::time::Duration;
 
 use psp_domain::ports::UuidV7Generator;
 use psp_domain::ports::{
-    BalanceReader, DeadLetters, IdempotencyStore, PayableReader, Queue, SettlementStore, Store, TransactionReader,
+    AttemptStore, BalanceReader, CallbackStore, CardTokenStore, DeadLetters, GatewayStore, IdempotencyStore,
+    PayableReader, Queue, SettlementStore, Store, TransactionReader,
 };
 use psp_domain::usecases::Sources;
 
@@ -40,6 +41,14 @@ pub struct Ports {
     pub keys: Arc<dyn IdempotencyStore>,
     /// Settles.
     pub settlement: Arc<dyn SettlementStore>,
+    /// Reads and sweeps attempts.
+    pub attempts: Arc<dyn AttemptStore>,
+    /// Keeps callbacks.
+    pub callbacks: Arc<dyn CallbackStore>,
+    /// Keeps cards by their tokens.
+    pub tokens: Arc<dyn CardTokenStore>,
+    /// Keeps gateways and routes.
+    pub gateways: Arc<dyn GatewayStore>,
     /// The queue on which the store's messages appear.
     pub queue: Arc<dyn Queue>,
     /// Its dead letters.
@@ -63,6 +72,10 @@ impl Ports {
             + BalanceReader
             + IdempotencyStore
             + SettlementStore
+            + AttemptStore
+            + CallbackStore
+            + CardTokenStore
+            + GatewayStore
             + Queue
             + DeadLetters
             + 'static,
@@ -74,6 +87,10 @@ impl Ports {
             balances: adapter.clone(),
             keys: adapter.clone(),
             settlement: adapter.clone(),
+            attempts: adapter.clone(),
+            callbacks: adapter.clone(),
+            tokens: adapter.clone(),
+            gateways: adapter.clone(),
             queue: adapter.clone(),
             dead_letters: adapter,
             clock,

@@ -98,7 +98,10 @@ pub trait Gateway: Send + Sync {
     /// once.
     async fn refund(&self, request: &RefundRequest) -> Result<AuthorizationResult, GatewayError>;
 
-    /// The signature that a callback of this gateway must have for that body, checked; see [`CallbackSignature`].
+    /// Whether a callback is this gateway's; one without a secret takes all.
+    ///
+    /// # Errors
+    /// [`ForgedCallback`].
     fn verify_callback(&self, callback: &CallbackSignature<'_>) -> Result<(), ForgedCallback>;
 }
 

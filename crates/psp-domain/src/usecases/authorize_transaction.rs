@@ -104,6 +104,8 @@ struct Round {
     resolved: Option<Attempt>,
     tried: HashSet<GatewayName>,
     is_last: bool,
+    /// Whether gateways may be asked anew: also late, where none was asked in time.
+    opens: bool,
     now: DateTime<Utc>,
 }
 
@@ -140,8 +142,10 @@ impl AuthorizeTransaction {
             return Ok(AuthorizeOutcome::Done(transaction.status));
         }
         let now = self.sources.clock.now();
+        let is_over = now >= transaction.created_at + self.options.budget;
         let mut round = Round {
-            is_last: is_last || now >= transaction.created_at + self.options.budget,
+            is_last: is_last || is_over,
+            opens: !is_over || attempts.is_empty(),
             number: attempts.last().map_or(0, |attempt| attempt.number),
             transaction,
             sealed: card,
@@ -171,7 +175,7 @@ impl AuthorizeTransaction {
 
     /// The next gateway to ask in this round.
     fn next_candidate(&self, round: &Round) -> Option<Candidate> {
-        if round.tried.len() >= Self::MAX_GATEWAYS || round.number >= Attempt::MAX_PER_TRANSACTION {
+        if !round.opens || round.tried.len() >= Self::MAX_GATEWAYS || round.number >= Attempt::MAX_PER_TRANSACTION {
             return None;
         }
         let candidates = self.gateways.candidates(&round.transaction);

@@ -16,7 +16,7 @@ use crate::{
 /// ends with the write that expects the version that was read, and a callback has one outcome.
 pub struct Callbacks {
     store: Arc<dyn Store>,
-    callbacks: Arc<dyn CallbackStore>,
+    received: Arc<dyn CallbackStore>,
     transactions: Arc<dyn TransactionReader>,
     gateways: Arc<dyn GatewayDirectory>,
     rules: FeeRules,
@@ -75,13 +75,13 @@ impl Callbacks {
     /// The use case over its ports.
     pub fn new(
         store: Arc<dyn Store>,
-        callbacks: Arc<dyn CallbackStore>,
+        received: Arc<dyn CallbackStore>,
         transactions: Arc<dyn TransactionReader>,
         gateways: Arc<dyn GatewayDirectory>,
         rules: FeeRules,
         sources: Sources,
     ) -> Self {
-        Self { store, callbacks, transactions, gateways, rules, sources }
+        Self { store, received, transactions, gateways, rules, sources }
     }
 
     /// Stores a callback for a transaction.
@@ -116,10 +116,10 @@ impl Callbacks {
             outcome: None,
         };
         if transaction.status != TransactionStatus::Processing {
-            let is_known = self.callbacks.is_known(&callback).await?;
+            let is_known = self.received.is_known(&callback).await?;
             return Ok(if is_known { Received::Stored } else { Received::Final(transaction.status) });
         }
-        self.callbacks.receive(&callback).await?;
+        self.received.receive(&callback).await?;
         Ok(Received::Stored)
     }
 
@@ -128,7 +128,7 @@ impl Callbacks {
     /// # Errors
     /// [`CallbackError`]; applying again is safe.
     pub async fn apply(&self, id: CallbackId) -> Result<Applied, CallbackError> {
-        let Some(callback) = self.callbacks.find_callback(id).await? else { return Ok(Applied::Unknown) };
+        let Some(callback) = self.received.find_callback(id).await? else { return Ok(Applied::Unknown) };
         if let Some(outcome) = callback.outcome {
             return Ok(Applied::Concluded(outcome));
         }
@@ -143,7 +143,7 @@ impl Callbacks {
                 }
             },
         };
-        self.callbacks.conclude(id, outcome, self.sources.clock.now()).await?;
+        self.received.conclude(id, outcome, self.sources.clock.now()).await?;
         Ok(Applied::Concluded(outcome))
     }
 
@@ -153,10 +153,11 @@ impl Callbacks {
 
     /// What a callback comes to, for the transaction as it is.
     fn judge(&self, callback: &Callback, loaded: UnauthorizedTransaction) -> Result<Judgement, CallbackError> {
-        let UnauthorizedTransaction { transaction, attempts, .. } = loaded;
-        let Some(attempt) = attempts.into_iter().next_back() else {
-            return Ok(Judgement::Retry("no gateway was asked yet"));
-        };
+        let UnauthorizedTransaction { transaction, mut attempts, .. } = loaded;
+        let Some(attempt) = attempts.pop() else { return Ok(Judgement::Retry("no gateway was asked yet")) };
+        // It may be of an earlier charge, which was voided: only the gateway can tell.
+        let is_ambiguous =
+            attempt.gateway_reference.is_none() && attempts.iter().any(|earlier| earlier.gateway == attempt.gateway);
         let is_of = |attempt: &Attempt| {
             let named = attempt.gateway_reference.as_ref();
             attempt.gateway == callback.gateway && named.is_none_or(|named| *named == callback.gateway_reference)
@@ -167,6 +168,7 @@ impl Callbacks {
             _ if !is_of(&attempt) => CallbackOutcome::Foreign,
             _ if wrong_amount => CallbackOutcome::WrongAmount,
             (_, CallbackStatus::Other) => CallbackOutcome::Noted,
+            (state, _) if is_ambiguous && state.is_unresolved() => CallbackOutcome::Noted,
             (AttemptState::Open | AttemptState::Pending, _) => return self.end(callback, transaction, attempt, status),
             (AttemptState::Approved, CallbackStatus::Completed)
             | (AttemptState::Declined, CallbackStatus::Failed | CallbackStatus::Rejected) => CallbackOutcome::Applied,

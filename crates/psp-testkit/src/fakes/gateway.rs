@@ -1,33 +1,56 @@
 use std::collections::{HashMap, VecDeque};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use psp_domain::TransactionId;
-use psp_domain::ports::{AuthorizationRequest, AuthorizationResult, Gateway, GatewayError, VOIDED};
+use psp_domain::ports::{
+    AuthorizationRequest, AuthorizationResult, CallbackSignature, Candidate, ForgedCallback, Gateway, GatewayDirectory,
+    GatewayError, RefundRequest, VOIDED,
+};
+use psp_domain::{AttemptReference, GatewayName, Transaction, TransactionId};
 
 type Answer = (Duration, Result<AuthorizationResult, GatewayError>);
 
 /// A gateway that gives the answers it was told to, in order, and approves after them. It finds what it decided, and voids.
-#[derive(Default)]
+/// Callbacks are its own when their signature is its name.
 pub struct ScriptedGateway {
+    name: GatewayName,
     answers: Mutex<VecDeque<Answer>>,
     faults: Mutex<VecDeque<GatewayError>>,
-    decided: Mutex<HashMap<TransactionId, AuthorizationResult>>,
-    asked: Mutex<Vec<(TransactionId, u32)>>,
-    found: Mutex<Vec<TransactionId>>,
-    voided: Mutex<Vec<TransactionId>>,
+    decided: Mutex<HashMap<AttemptReference, AuthorizationResult>>,
+    requests: Mutex<Vec<AuthorizationRequest>>,
+    found: Mutex<Vec<AttemptReference>>,
+    voided: Mutex<Vec<AttemptReference>>,
+}
+
+impl Default for ScriptedGateway {
+    fn default() -> Self {
+        Self::named("scripted")
+    }
 }
 
 impl ScriptedGateway {
+    /// A gateway of that name.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.parse().unwrap(),
+            answers: Mutex::default(),
+            faults: Mutex::default(),
+            decided: Mutex::default(),
+            requests: Mutex::default(),
+            found: Mutex::default(),
+            voided: Mutex::default(),
+        }
+    }
+
     /// One more answer, given after that time.
     pub fn answer(&self, after: Duration, answer: Result<AuthorizationResult, GatewayError>) {
         self.answers.lock().unwrap().push_back((after, answer));
     }
 
-    /// Decides a transaction without telling: what a lost answer leaves behind.
-    pub fn decide(&self, id: TransactionId, answer: AuthorizationResult) {
-        self.decided.lock().unwrap().insert(id, answer);
+    /// Decides a reference without telling: what a lost answer leaves behind.
+    pub fn decide(&self, reference: AttemptReference, answer: AuthorizationResult) {
+        self.decided.lock().unwrap().insert(reference, answer);
     }
 
     /// One more fault, which the next `find` or `void` meets.
@@ -35,19 +58,31 @@ impl ScriptedGateway {
         self.faults.lock().unwrap().push_back(fault);
     }
 
-    /// What it was asked to authorize: transactions and attempts, in order.
-    pub fn asked(&self) -> Vec<(TransactionId, u32)> {
-        self.asked.lock().unwrap().clone()
+    /// What it was asked to authorize: transactions, in order.
+    pub fn asked(&self) -> Vec<TransactionId> {
+        self.requests.lock().unwrap().iter().map(|request| request.transaction_id).collect()
+    }
+
+    /// The references that it was asked to authorize, in order.
+    pub fn references(&self) -> Vec<AttemptReference> {
+        self.requests.lock().unwrap().iter().map(|request| request.reference).collect()
     }
 
     /// What it was asked to find, in order.
-    pub fn found(&self) -> Vec<TransactionId> {
+    pub fn found(&self) -> Vec<AttemptReference> {
         self.found.lock().unwrap().clone()
     }
 
     /// What it was asked to void, in order.
-    pub fn voided(&self) -> Vec<TransactionId> {
+    pub fn voided(&self) -> Vec<AttemptReference> {
         self.voided.lock().unwrap().clone()
+    }
+
+    /// The references that it charges.
+    pub fn charged(&self) -> Vec<AttemptReference> {
+        let decided = self.decided.lock().unwrap();
+        let approved = decided.iter().filter(|(_, answer)| matches!(answer, AuthorizationResult::Approved { .. }));
+        approved.map(|(reference, _)| *reference).collect()
     }
 
     fn fault(&self) -> Result<(), GatewayError> {
@@ -57,39 +92,102 @@ impl ScriptedGateway {
 
 #[async_trait]
 impl Gateway for ScriptedGateway {
-    fn name(&self) -> &'static str {
-        "scripted"
+    fn name(&self) -> &GatewayName {
+        &self.name
     }
 
     async fn authorize(&self, request: &AuthorizationRequest) -> Result<AuthorizationResult, GatewayError> {
-        let id = request.transaction_id;
-        self.asked.lock().unwrap().push((id, request.attempt));
-        let scripted = self.answers.lock().unwrap().pop_front();
-        let otherwise = || {
-            let approved = AuthorizationResult::Approved { reference: id.to_string() };
-            Ok(self.decided.lock().unwrap().get(&id).cloned().unwrap_or(approved))
-        };
-        let (after, answer) = scripted.unwrap_or_else(|| (Duration::ZERO, otherwise()));
+        let reference = request.reference;
+        self.requests.lock().unwrap().push(request.clone());
+        let decided = self.decided.lock().unwrap().get(&reference).cloned();
+        let scripted = if decided.is_some() { None } else { self.answers.lock().unwrap().pop_front() };
+        let approved = AuthorizationResult::Approved { reference: reference.to_string(), amount: Some(request.amount) };
+        let (after, answer) = scripted.unwrap_or((Duration::ZERO, Ok(decided.unwrap_or(approved))));
         tokio::time::sleep(after).await;
         if let Ok(answer) = &answer {
-            self.decide(id, answer.clone());
+            self.decided.lock().unwrap().entry(reference).or_insert_with(|| answer.clone());
         }
         answer
     }
 
-    async fn find(&self, id: TransactionId) -> Result<Option<AuthorizationResult>, GatewayError> {
-        self.found.lock().unwrap().push(id);
+    async fn find(&self, reference: AttemptReference) -> Result<Option<AuthorizationResult>, GatewayError> {
+        self.found.lock().unwrap().push(reference);
         self.fault()?;
-        Ok(self.decided.lock().unwrap().get(&id).cloned())
+        Ok(self.decided.lock().unwrap().get(&reference).cloned())
     }
 
-    async fn void(&self, id: TransactionId) -> Result<(), GatewayError> {
-        self.voided.lock().unwrap().push(id);
+    async fn void(&self, reference: AttemptReference) -> Result<(), GatewayError> {
+        self.voided.lock().unwrap().push(reference);
         self.fault()?;
         let mut decided = self.decided.lock().unwrap();
-        if !matches!(decided.get(&id), Some(AuthorizationResult::Declined { .. })) {
-            decided.insert(id, AuthorizationResult::Declined { reason: VOIDED.to_owned() });
+        if !matches!(decided.get(&reference), Some(AuthorizationResult::Declined { .. })) {
+            decided.insert(reference, AuthorizationResult::Declined { reason: VOIDED.to_owned() });
         }
         Ok(())
+    }
+
+    async fn refund(&self, request: &RefundRequest) -> Result<AuthorizationResult, GatewayError> {
+        self.fault()?;
+        let charged = self.charged().contains(&request.of);
+        Ok(if charged {
+            AuthorizationResult::Approved { reference: request.reference.to_string(), amount: Some(request.amount) }
+        } else {
+            AuthorizationResult::Declined { reason: "not_charged".into() }
+        })
+    }
+
+    fn verify_callback(&self, callback: &CallbackSignature<'_>) -> Result<(), ForgedCallback> {
+        let own = callback.signature.is_none_or(|signature| signature == self.name.as_str());
+        if own { Ok(()) } else { Err(ForgedCallback::Signature) }
+    }
+}
+
+/// Gateways in a fixed order, for every transaction; those that are named otherwise are not there.
+#[derive(Default)]
+pub struct FixedDirectory {
+    candidates: Mutex<Vec<Candidate>>,
+}
+
+impl FixedDirectory {
+    /// A directory of those gateways, with which every decline is final.
+    pub fn of(gateways: impl IntoIterator<Item = Arc<dyn Gateway>>) -> Self {
+        let candidate = |gateway| Candidate { gateway, retry_declines: Arc::new([]) };
+        Self { candidates: Mutex::new(gateways.into_iter().map(candidate).collect()) }
+    }
+
+    /// Lets a decline with that reason go on to the next gateway.
+    pub fn retry_declines(&self, reason: &str) {
+        for candidate in self.candidates.lock().unwrap().iter_mut() {
+            candidate.retry_declines = Arc::new([reason.to_owned()]);
+        }
+    }
+
+    /// Takes all gateways away, as if every breaker were open.
+    pub fn close(&self) -> Vec<Candidate> {
+        std::mem::take(&mut self.candidates.lock().unwrap())
+    }
+
+    /// Brings gateways back.
+    pub fn open(&self, candidates: Vec<Candidate>) {
+        *self.candidates.lock().unwrap() = candidates;
+    }
+}
+
+impl GatewayDirectory for FixedDirectory {
+    fn candidates(&self, transaction: &Transaction) -> Vec<Candidate> {
+        let all = self.candidates.lock().unwrap().clone();
+        let wanted = |candidate: &Candidate| {
+            transaction.named.gateway.as_ref().is_none_or(|name| name == candidate.gateway.name())
+        };
+        all.into_iter().filter(wanted).collect()
+    }
+
+    fn find(&self, name: &GatewayName) -> Option<Arc<dyn Gateway>> {
+        let candidates = self.candidates.lock().unwrap();
+        candidates.iter().find(|candidate| candidate.gateway.name() == name).map(|c| Arc::clone(&c.gateway))
+    }
+
+    fn is_enabled(&self, name: &GatewayName) -> bool {
+        self.find(name).is_some()
     }
 }

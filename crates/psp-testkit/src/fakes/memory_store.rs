@@ -1,15 +1,16 @@
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use psp_domain::ports::{
-    BalanceReader, Clock, Health, IdempotencyStore, PayableReader, Store, StoreError, TransactionReader,
+    BalanceReader, Clock, Health, IdempotencyStore, PayableReader, Store, StoreError, TokenizedCard, TransactionReader,
     UnauthorizedTransaction,
 };
 use psp_domain::{
-    Balance, ChangeSet, Currency, CustomerId, Event, IdempotencyKey, IdempotencyRecord, MessageId, Money, Page,
-    PageRequest, Payable, PayableId, PayableStatus, SealedCard, Transaction, TransactionId, TransactionWrite, Verdict,
+    Attempt, Balance, Callback, ChangeSet, Currency, CustomerId, Event, GatewayHealth, GatewayRecord, IdempotencyKey,
+    IdempotencyRecord, MessageId, Money, Page, PageRequest, Payable, PayableId, PayableStatus, Route, SealedCard,
+    Transaction, TransactionId, TransactionKind, TransactionWrite, Verdict,
 };
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -35,6 +36,12 @@ pub(super) struct State {
     pub(super) keys: HashMap<(CustomerId, IdempotencyKey), IdempotencyRecord>,
     pub(super) messages: BTreeMap<Uuid, Stored>,
     pub(super) runs: HashMap<Uuid, Run>,
+    pub(super) attempts: BTreeMap<(TransactionId, u16), Attempt>,
+    pub(super) callbacks: BTreeMap<Uuid, Callback>,
+    pub(super) tokens: BTreeMap<Uuid, TokenizedCard>,
+    pub(super) gateways: BTreeMap<String, GatewayRecord>,
+    pub(super) routes: Vec<Route>,
+    pub(super) health: Vec<GatewayHealth>,
 }
 
 impl Memory {
@@ -55,9 +62,11 @@ impl Memory {
 
 impl State {
     fn apply(&mut self, change: &ChangeSet, now: DateTime<Utc>) -> Verdict {
-        let first = change.events.first().expect("a change set has events").id;
-        if self.event_ids.contains(&first) {
+        if self.is_applied(change) {
             return Verdict::AlreadyApplied;
+        }
+        if change.spends.is_some_and(|token| !self.tokens.contains_key(&token.0)) {
+            return Verdict::Duplicate;
         }
         if let Some(record) = &change.idempotency {
             let key = (record.customer_id.clone(), record.key.clone());
@@ -85,11 +94,31 @@ impl State {
         Verdict::Applied
     }
 
+    fn is_applied(&self, change: &ChangeSet) -> bool {
+        if let Some(first) = change.events.first() {
+            return self.event_ids.contains(&first.id);
+        }
+        let last = change.attempts.last().expect("a change set has events or attempts");
+        let written = self.attempts.get(&(last.transaction_id, last.number));
+        written.is_some_and(|attempt| attempt.reference == last.reference && attempt.state == last.state)
+    }
+
+    pub(super) fn attempts_of(&self, id: TransactionId) -> Vec<Attempt> {
+        self.attempts.range((id, 0)..=(id, u16::MAX)).map(|(_, attempt)| attempt.clone()).collect()
+    }
+
     fn write(&mut self, change: &ChangeSet, now: DateTime<Utc>) {
         let (transaction, card) = match &change.transaction {
-            TransactionWrite::Insert(transaction, card) => (transaction, Some(card.clone())),
-            TransactionWrite::Update { transaction, .. } => (transaction, None),
+            TransactionWrite::Insert(transaction, card) => (transaction, card.clone()),
+            TransactionWrite::Update { transaction, .. } => {
+                let kept = self.transactions.get(&transaction.id.0).and_then(|(_, card)| card.clone());
+                (transaction, kept.filter(|_| change.transaction.keeps_card()))
+            }
         };
+        if let Some(token) = change.spends {
+            self.tokens.remove(&token.0);
+        }
+        self.attempts.extend(change.attempts.iter().map(|a| ((a.transaction_id, a.number), a.clone())));
         self.transactions.insert(transaction.id.0, ((**transaction).clone(), card));
         self.payables.extend(change.payables.iter().map(|p| (p.id.0, p.clone())));
         self.installments.extend(change.payables.iter().map(|p| (p.transaction_id, p.installment)));
@@ -131,16 +160,26 @@ impl TransactionReader for Memory {
         Ok(found.filter(|t| t.customer_id == *customer))
     }
 
-    async fn list(&self, customer: &CustomerId, request: PageRequest) -> Result<Page<Transaction>, StoreError> {
+    async fn list(
+        &self,
+        customer: &CustomerId,
+        kind: TransactionKind,
+        request: PageRequest,
+    ) -> Result<Page<Transaction>, StoreError> {
         let state = self.state();
-        let own = state.transactions.values().rev().map(|(t, _)| t.clone()).filter(|t| t.customer_id == *customer);
+        let all = state.transactions.values().rev().map(|(t, _)| t.clone());
+        let own = all.filter(|t| t.customer_id == *customer && t.kind == kind);
         Ok(page(own, request, |t| t.id.0))
     }
 
     async fn load_for_authorization(&self, ids: &[TransactionId]) -> Result<Vec<UnauthorizedTransaction>, StoreError> {
         let state = self.state();
         let found = ids.iter().filter_map(|id| state.transactions.get(&id.0).cloned());
-        Ok(found.map(|(transaction, card)| UnauthorizedTransaction { transaction, card }).collect())
+        let loaded = found.map(|(transaction, card)| {
+            let attempts = state.attempts_of(transaction.id);
+            UnauthorizedTransaction { transaction, card, attempts }
+        });
+        Ok(loaded.collect())
     }
 }
 
@@ -204,26 +243,34 @@ impl Health for Memory {
 /// A store that fails as told, then does as its inner one.
 pub struct FailingStore {
     inner: Arc<dyn Store>,
-    failures: Mutex<Vec<(StoreError, bool)>>,
+    /// What becomes of the next writes: `None` for one that does not fail.
+    fates: Mutex<VecDeque<Option<(StoreError, bool)>>>,
 }
 
 impl FailingStore {
     /// Nothing fails yet.
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, failures: Mutex::default() }
+        Self { inner, fates: Mutex::default() }
     }
 
     /// The next write fails like this, after it was written or instead.
     pub fn fail_next(&self, error: StoreError, after_writing: bool) {
-        self.failures.lock().unwrap().insert(0, (error, after_writing));
+        self.fail_after(0, error, after_writing);
+    }
+
+    /// The write after that many others fails like this.
+    pub fn fail_after(&self, others: usize, error: StoreError, after_writing: bool) {
+        let mut fates = self.fates.lock().unwrap();
+        fates.extend((0..others).map(|_| None));
+        fates.push_back(Some((error, after_writing)));
     }
 }
 
 #[async_trait]
 impl Store for FailingStore {
     async fn apply_all(&self, changes: Vec<ChangeSet>) -> Result<Vec<Verdict>, StoreError> {
-        let failure = self.failures.lock().unwrap().pop();
-        match failure {
+        let fate = self.fates.lock().unwrap().pop_front().flatten();
+        match fate {
             None => self.inner.apply_all(changes).await,
             Some((error, false)) => Err(error),
             Some((error, true)) => {

@@ -1,12 +1,13 @@
 //! In-memory adapters that keep the contracts, and scripted ones.
 
 mod gateway;
+mod memory_gateways;
 mod memory_queue;
 mod memory_settlement;
 mod memory_store;
 mod vault;
 
-pub use gateway::ScriptedGateway;
+pub use gateway::{FixedDirectory, ScriptedGateway};
 pub use memory_store::{FailingStore, Memory};
 pub use vault::PlainVault;
 

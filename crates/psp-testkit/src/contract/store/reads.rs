@@ -1,5 +1,5 @@
 use psp_domain::ports::Clock;
-use psp_domain::{Currency, Money, PageRequest, PayableStatus, Position, TransactionStatus};
+use psp_domain::{Currency, Money, PageRequest, PayableStatus, Position, TransactionKind, TransactionStatus};
 
 use super::{approved, balance, create, load, payables, settle};
 use crate::{Ports, fixtures};
@@ -12,7 +12,7 @@ pub async fn a_customer_sees_its_own_rows_only(ports: Ports) {
     assert_eq!(ports.transactions.find(&other, transaction.id).await.unwrap(), None);
     assert_eq!(ports.payables.find(&other, payable.id).await.unwrap(), None);
     let page = PageRequest::default();
-    assert!(ports.transactions.list(&other, page).await.unwrap().items.is_empty());
+    assert!(ports.transactions.list(&other, TransactionKind::Payment, page).await.unwrap().items.is_empty());
     assert!(ports.payables.list(&other, page).await.unwrap().items.is_empty());
     assert_eq!(balance(&ports, "1234").await, (0, 0));
 }
@@ -28,14 +28,14 @@ pub async fn pages_are_newest_first_without_gaps_or_repeats(ports: Ports) {
     let mut numbered = Vec::new();
     for number in 1..=3 {
         let page = PageRequest::new(Position::Page(number), 10).unwrap();
-        let page = ports.transactions.list(&customer, page).await.unwrap();
+        let page = ports.transactions.list(&customer, TransactionKind::Payment, page).await.unwrap();
         assert_eq!(page.next.is_some(), number < 3);
         numbered.extend(page.items.iter().map(|t| t.id.0));
     }
     assert_eq!(numbered, ids);
     let (mut walked, mut page) = (Vec::new(), PageRequest::new(Position::Page(1), 10).unwrap());
     loop {
-        let part = ports.transactions.list(&customer, page).await.unwrap();
+        let part = ports.transactions.list(&customer, TransactionKind::Payment, page).await.unwrap();
         walked.extend(part.items.iter().map(|t| t.id.0));
         // What arrives during the walk does not shift it.
         create(&ports, "123", 2500, 1).await;
@@ -44,7 +44,7 @@ pub async fn pages_are_newest_first_without_gaps_or_repeats(ports: Ports) {
     }
     assert_eq!(walked, ids);
     let beyond = PageRequest::new(Position::Page(PageRequest::MAX_PAGE), PageRequest::MAX_LIMIT).unwrap();
-    let beyond = ports.transactions.list(&customer, beyond).await.unwrap();
+    let beyond = ports.transactions.list(&customer, TransactionKind::Payment, beyond).await.unwrap();
     assert!(beyond.items.is_empty() && beyond.next.is_none());
 }
 

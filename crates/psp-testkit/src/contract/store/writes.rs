@@ -11,7 +11,7 @@ pub async fn a_created_transaction_can_be_read_and_its_message_received(ports: P
     let TransactionWrite::Insert(_, card) = change.transaction.clone() else { panic!("not an insert") };
     assert_eq!(ports.store.apply(change.clone()).await.unwrap(), Verdict::Applied);
     assert_eq!(load(&ports, &transaction).await, transaction);
-    assert_eq!(sealed_card(&ports, transaction.id).await, Some(card));
+    assert_eq!(sealed_card(&ports, transaction.id).await, card);
     let received = ports.queue.receive(QueueName::Transactions, 10, PATIENCE).await.unwrap();
     assert_eq!(received.len(), 1);
     assert_eq!(received[0].message.id, change.events[0].id);
