@@ -2,8 +2,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use psp_domain::TransactionId;
-use psp_domain::ports::{AuthorizationRequest, AuthorizationResult, Gateway, GatewayError};
+use psp_domain::ports::{
+    AuthorizationRequest, AuthorizationResult, CallbackSignature, ForgedCallback, Gateway, GatewayError, RefundRequest,
+};
+use psp_domain::{AttemptReference, GatewayName};
 
 /// Bounds every call of another gateway: the domain knows no timers.
 pub struct TimeoutGateway {
@@ -24,7 +26,7 @@ impl TimeoutGateway {
 
 #[async_trait]
 impl Gateway for TimeoutGateway {
-    fn name(&self) -> &str {
+    fn name(&self) -> &GatewayName {
         self.inner.name()
     }
 
@@ -32,11 +34,19 @@ impl Gateway for TimeoutGateway {
         self.within(self.inner.authorize(request)).await
     }
 
-    async fn find(&self, id: TransactionId) -> Result<Option<AuthorizationResult>, GatewayError> {
-        self.within(self.inner.find(id)).await
+    async fn find(&self, reference: AttemptReference) -> Result<Option<AuthorizationResult>, GatewayError> {
+        self.within(self.inner.find(reference)).await
     }
 
-    async fn void(&self, id: TransactionId) -> Result<(), GatewayError> {
-        self.within(self.inner.void(id)).await
+    async fn void(&self, reference: AttemptReference) -> Result<(), GatewayError> {
+        self.within(self.inner.void(reference)).await
+    }
+
+    async fn refund(&self, request: &RefundRequest) -> Result<AuthorizationResult, GatewayError> {
+        self.within(self.inner.refund(request)).await
+    }
+
+    fn verify_callback(&self, callback: &CallbackSignature<'_>) -> Result<(), ForgedCallback> {
+        self.inner.verify_callback(callback)
     }
 }

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use backon::Retryable;
 use metrics::Counter;
-use psp_domain::ports::{Delivery, StoreError, TransactionReader, UnauthorizedTransaction};
-use psp_domain::usecases::{AuthorizeAnswer, AuthorizeError, AuthorizeOutcome, AuthorizeTransaction};
-use psp_domain::{EventKind, TransactionId, TransactionStatus};
+use psp_domain::ports::{CHECK_MESSAGE_KIND, Delivery, StoreError, TransactionReader, UnauthorizedTransaction};
+use psp_domain::usecases::{AuthorizeOutcome, AuthorizeTransaction};
+use psp_domain::{EventKind, QueueName, TransactionId, TransactionStatus};
 
 use crate::consumer::{Disposition, Handler, Job};
 use crate::retry::in_place;
 
-/// Authorizes the transactions of `transaction.created` messages. Each batch is loaded with one read.
+/// Authorizes the transactions of `transaction.created` messages, and of those that ask for another look. Each batch is
+/// loaded with one read.
 ///
-/// Bound the gateway's answers with [`crate::TimeoutGateway`].
+/// Bound the gateways' answers with [`crate::TimeoutGateway`], and let the use case write through [`crate::RetryingStore`].
 pub fn transactions_handler(
     authorize: Arc<AuthorizeTransaction>,
     transactions: Arc<dyn TransactionReader>,
@@ -47,12 +48,13 @@ impl Handler for TransactionsHandler {
         };
         let loaded: HashMap<_, _> = loaded.into_iter().map(|l| (l.transaction.id, l)).collect();
         let job = |delivery: &Delivery| {
-            if delivery.message.kind != EventKind::TransactionCreated.as_str() {
-                return ready(Disposition::Dead(format!("not a message for this queue: {}", delivery.message.kind)));
+            let kind = delivery.message.kind.as_str();
+            if kind != EventKind::TransactionCreated.as_str() && kind != CHECK_MESSAGE_KIND {
+                return ready(Disposition::Dead(format!("not a message for this queue: {kind}")));
             }
             // A transaction can be in a batch twice: messages are delivered at least once.
             match loaded.get(&TransactionId(delivery.message.aggregate_id)) {
-                Some(transaction) => self.job(transaction.clone(), delivery.receive_count),
+                Some(transaction) => self.job(transaction.clone(), delivery.receive_count >= QueueName::MAX_RECEIVES),
                 None => ready(Disposition::Dead("there is no such transaction".into())),
             }
         };
@@ -65,23 +67,19 @@ impl TransactionsHandler {
         (|| self.transactions.load_for_authorization(ids)).retry(in_place()).when(is_passing).await
     }
 
-    fn job(&self, loaded: UnauthorizedTransaction, attempt: u32) -> Job {
+    fn job(&self, loaded: UnauthorizedTransaction, is_last: bool) -> Job {
         let (authorize, ended) = (Arc::clone(&self.authorize), Arc::clone(&self.ended));
+        let id = loaded.transaction.id;
         Box::pin(async move {
-            let outcome = match authorize.ask(loaded, attempt).await {
-                // The gateway is not asked again for what the store did.
-                Ok(AuthorizeAnswer::Write(change)) => {
-                    let write = || authorize.write((*change).clone());
-                    write.retry(in_place()).when(is_passing).await.map_err(AuthorizeError::Store)
-                }
-                Ok(AuthorizeAnswer::Nothing(outcome)) => Ok(outcome),
-                Err(error) => Err(error),
-            };
-            match outcome {
+            match authorize.execute(loaded, is_last).await {
                 Ok(AuthorizeOutcome::Done(status)) => {
                     if let Some((_, counter)) = ended.iter().find(|(s, _)| *s == status) {
                         counter.increment(1);
                     }
+                    Disposition::Done
+                }
+                Ok(AuthorizeOutcome::Waiting(reason)) => {
+                    tracing::info!(transaction = %id, reason, "waits for its gateway");
                     Disposition::Done
                 }
                 Ok(AuthorizeOutcome::Retry(reason)) => Disposition::Retry(reason),
