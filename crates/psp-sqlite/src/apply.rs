@@ -10,7 +10,7 @@ use psp_domain::{ChangeSet, TransactionWrite, Verdict, batch};
 use sqlx::{Connection, SqliteConnection};
 
 use crate::connection::{Durability, SqliteStore, commit, millis, unavailable};
-use crate::{balances, idempotency, payables, queue, transactions};
+use crate::{attempts, balances, card_tokens, idempotency, payables, queue, transactions};
 
 #[async_trait]
 impl Store for SqliteStore {
@@ -111,21 +111,25 @@ async fn rolled_back(database: sqlx::SqliteTransaction<'_>) -> Result<Option<Vec
 /// Writes one round. `false` when a row that must be free is taken or a row has another version than expected; the
 /// caller rolls back.
 async fn write(connection: &mut SqliteConnection, round: &[&ChangeSet], now: i64) -> Result<bool, sqlx::Error> {
+    let tokens: Vec<_> = round.iter().filter_map(|change| change.spends).collect();
+    if !card_tokens::spend(connection, &tokens).await? {
+        return Ok(false);
+    }
     let keys: Vec<_> = round.iter().filter_map(|change| change.idempotency.as_ref()).collect();
     idempotency::insert(connection, &keys, now).await?;
     let (mut inserts, mut updates) = (Vec::with_capacity(round.len()), Vec::with_capacity(round.len()));
     for change in round {
         match &change.transaction {
-            TransactionWrite::Insert(transaction, card) => inserts.push((&**transaction, card)),
-            TransactionWrite::Update { transaction, expected_version } => {
-                updates.push((&**transaction, *expected_version));
-            }
+            TransactionWrite::Insert(transaction, card) => inserts.push((&**transaction, card.as_ref())),
+            write @ TransactionWrite::Update { expected_version, .. } => updates.push((write, *expected_version)),
         }
     }
     transactions::insert(connection, &inserts).await?;
     if !transactions::update(connection, &updates).await? {
         return Ok(false);
     }
+    let changed_attempts: Vec<_> = round.iter().flat_map(|change| &change.attempts).collect();
+    attempts::write(connection, &changed_attempts).await?;
     let new_payables: Vec<_> = round.iter().flat_map(|change| &change.payables).collect();
     payables::insert(connection, &new_payables).await?;
     balances::add(connection, &new_payables).await?;
@@ -136,8 +140,12 @@ async fn write(connection: &mut SqliteConnection, round: &[&ChangeSet], now: i64
 
 /// Why a change set that was rolled back could not be applied.
 async fn refusal(connection: &mut SqliteConnection, change: &ChangeSet) -> Result<Verdict, sqlx::Error> {
-    let Some(event) = change.events.first() else { return Ok(Verdict::Duplicate) };
-    if queue::event_exists(connection, event.id).await? {
+    let is_there = match (change.events.first(), change.attempts.last()) {
+        (Some(event), _) => queue::event_exists(connection, event.id).await?,
+        (None, Some(attempt)) => attempts::is_there(connection, attempt).await?,
+        (None, None) => false,
+    };
+    if is_there {
         return Ok(Verdict::AlreadyApplied);
     }
     match &change.transaction {

@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -221,6 +222,11 @@ pub(crate) fn millis(time: DateTime<Utc>) -> i64 {
 /// The time of stored milliseconds.
 pub(crate) fn time(millis: i64) -> Result<DateTime<Utc>, StoreError> {
     DateTime::from_timestamp_millis(millis).ok_or_else(|| damaged("time"))
+}
+
+/// The value of a stored text.
+pub(crate) fn parse<T: FromStr>(text: &str, what: &str) -> Result<T, StoreError> {
+    text.parse().map_err(|_| damaged(what))
 }
 
 /// A stored value that the domain refuses.

@@ -15,11 +15,16 @@
 //! commits of its own process and looks for those of others every [`SqliteOptions::poll_interval`].
 
 mod apply;
+mod attempts;
 mod balances;
 mod bulk;
+mod callbacks;
+mod card_tokens;
 mod connection;
 mod dead_letters;
+mod gateways;
 mod idempotency;
+mod ids;
 mod options;
 mod payables;
 #[cfg(test)]

@@ -6,10 +6,20 @@ use psp_domain::ports::SystemClock;
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::connection::{Durability, SqliteStore};
-use crate::{SqliteOptions, idempotency, payables, queue, settlement, transactions};
+use crate::{SqliteOptions, attempts, callbacks, card_tokens, idempotency, payables, queue, settlement, transactions};
 
 /// Tables that grow with the business.
-const GROWING: [&str; 6] = ["transactions", "payables", "outbox", "idempotency_keys", "balances", "settlement_chunks"];
+const GROWING: [&str; 9] = [
+    "transactions",
+    "payables",
+    "outbox",
+    "idempotency_keys",
+    "balances",
+    "settlement_chunks",
+    "gateway_attempts",
+    "gateway_callbacks",
+    "card_tokens",
+];
 
 #[tokio::test]
 async fn every_statement_finds_its_rows_by_an_index() {
@@ -37,10 +47,29 @@ async fn every_statement_finds_its_rows_by_an_index() {
         settlement::TRANSACTION_EVENTS,
         settlement::MOVE_BALANCES,
         settlement::COUNT_AMOUNTS,
+        attempts::EXISTS,
+        attempts::LIST,
+        attempts::SEND_CHECKS,
+        attempts::MOVE_CHECKS,
+        attempts::OVERDUE,
+        callbacks::KNOWN,
+        callbacks::FIND,
+        callbacks::CONCLUDE,
+        callbacks::WITH_OUTCOME,
+        card_tokens::FIND,
+        card_tokens::PURGE,
     ]
     .map(str::to_owned)
     .into();
-    for bulk in [&transactions::UPDATE, &idempotency::FREE, &queue::ACK, &queue::ACK_COMMANDS] {
+    let bulks = [
+        &transactions::UPDATE,
+        &attempts::WRITE,
+        &card_tokens::SPEND,
+        &idempotency::FREE,
+        &queue::ACK,
+        &queue::ACK_COMMANDS,
+    ];
+    for bulk in bulks {
         statements.extend([1, 8, 128].map(|rows| bulk.sql(rows)));
     }
     let mut writer = store.writer().await.unwrap();

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::bulk::{Bulk, Values};
 use crate::connection::{Durability, SqliteStore, commit, damaged, millis, unavailable};
+use crate::ids::{fresh_id, id_prefix};
 use crate::queue::insert_messages;
 
 /// A place in the index of waiting payables: payment date and id.
@@ -20,13 +21,6 @@ type Place = (i64, Uuid);
 
 const INSERT_CHUNKS: Bulk =
     Bulk::new("INSERT INTO settlement_chunks (run_id, number, from_date, from_id, to_date, to_id) {values}", 6);
-
-/// A fresh UUIDv7 for each row: `?1` is the first 9 bytes of one (time, version, variant), the rest is random.
-macro_rules! fresh_id {
-    () => {
-        "CAST(?1 || randomblob(7) AS BLOB)"
-    };
-}
 
 /// Walks the partial index from a place on.
 pub(crate) const NTH_PLACE: &str = "SELECT payment_date, id FROM payables INDEXED BY payables_due WHERE status = 'waiting_funds' \
@@ -46,7 +40,7 @@ pub(crate) const PAY: &str =
 
 pub(crate) const PAYABLE_EVENTS: &str = concat!(
     "INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at) SELECT ",
-    fresh_id!(),
+    fresh_id!("?1"),
     ", 'payable.paid', id, 1, customer_id, printf('{\"transaction_id\":\"%s-%s-%s-%s-%s\",\"installment\":%d,\
      \"receivable_amount\":%d,\"currency\":\"%s\"}', substr(t, 1, 8), substr(t, 9, 4), substr(t, 13, 4), \
      substr(t, 17, 4), substr(t, 21), installment, receivable, currency), ?2 \
@@ -54,15 +48,15 @@ pub(crate) const PAYABLE_EVENTS: &str = concat!(
 );
 
 /// Transactions whose last payable that was.
-pub(crate) const FINISH: &str = "UPDATE transactions SET status = 'paid', version = version + 1, updated_at = ?1 \
-     WHERE id IN (SELECT transaction_id FROM temp.settling) AND status = 'pending_payment' AND NOT EXISTS \
+pub(crate) const FINISH: &str = "UPDATE transactions SET status = 'paid', version = version + 1, \
+     sequence = sequence + 1, updated_at = ?1 WHERE id IN (SELECT transaction_id FROM temp.settling) AND status = 'pending_payment' AND NOT EXISTS \
      (SELECT 1 FROM payables WHERE transaction_id = transactions.id AND status = 'waiting_funds')";
 
 /// A transaction of the chunk that is paid now was finished just now: before, one of its payables waited.
 pub(crate) const TRANSACTION_EVENTS: &str = concat!(
     "INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at) SELECT ",
-    fresh_id!(),
-    ", 'transaction.paid', id, version, customer_id, \
+    fresh_id!("?1"),
+    ", 'transaction.paid', id, sequence, customer_id, \
      printf('{\"status\":\"paid\",\"amount\":%d,\"currency\":\"%s\"}', amount, currency), ?2 \
      FROM transactions WHERE id IN (SELECT transaction_id FROM temp.settling) AND status = 'paid'"
 );
@@ -213,11 +207,4 @@ impl SqliteStore {
         sqlx::query("DELETE FROM temp.settling").execute(&mut *connection).await?;
         Ok(SettledChunk { payables, transactions })
     }
-}
-
-/// Bytes 0 to 8 of a UUIDv7 (RFC 9562, section 5.7) of that time: 48 bits of milliseconds, version, variant. SQLite appends
-/// 56 random bits.
-fn id_prefix(now: i64) -> Vec<u8> {
-    let [_, _, time @ ..] = now.to_be_bytes();
-    [&time[..], &[0x70, 0x00, 0x80]].concat()
 }
