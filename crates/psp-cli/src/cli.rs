@@ -131,6 +131,8 @@ pub(crate) enum Job {
         #[arg(long)]
         json: bool,
     },
+    /// Have gateways asked for what they have not answered in time
+    SweepAttempts,
     /// Delete expired idempotency keys
     PurgeIdempotencyKeys,
 }
@@ -139,7 +141,7 @@ pub(crate) enum Job {
 pub(crate) enum Dlq {
     /// List dead letters, oldest first
     List {
-        /// Of this queue only: transactions or payables-settlement
+        /// Of this queue only: transactions, payables-settlement or gateway-callbacks
         #[arg(long, value_name = "QUEUE", value_parser = queue)]
         only: Option<QueueName>,
         /// The most rows

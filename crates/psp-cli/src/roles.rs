@@ -58,6 +58,9 @@ pub(crate) async fn run(settings: Settings, roles: Roles) -> anyhow::Result<()> 
     let metrics = telemetry::record_metrics().context("metrics")?;
     let wiring = Arc::new(Wiring::open(settings).await?);
     let (stop, mut parts) = (CancellationToken::new(), Parts::new());
+    if roles.api || roles.worker {
+        start_directory(&wiring, &stop, &mut parts).await?;
+    }
     if roles.api {
         start_api(&wiring, &stop, &mut parts, metrics.clone()).await?;
     } else if let Some(address) = wiring.settings.admin_listen {
@@ -163,12 +166,26 @@ fn hint(address: SocketAddr) -> String {
     )
 }
 
+/// Keeps the routes fresh, and tells the store how the gateways do.
+async fn start_directory(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mut Parts) -> anyhow::Result<()> {
+    let (directory, stop) = (wiring.open_directory().await?, stop.clone());
+    parts.spawn(async move {
+        directory.run(stop).await;
+        ("gateway directory", Ok(()))
+    });
+    Ok(())
+}
+
 async fn start_worker(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mut Parts) -> anyhow::Result<()> {
     let queue = wiring.queue().await?;
     let transactions = Arc::clone(&wiring.store.transactions);
     let transactions = psp_worker::transactions_handler(Arc::new(wiring.authorize()?), transactions);
-    let settlement = psp_worker::settlement_handler(wiring.settle());
-    for (name, handler) in [(QueueName::Transactions, transactions), (QueueName::PayablesSettlement, settlement)] {
+    let handlers = [
+        (QueueName::Transactions, transactions),
+        (QueueName::PayablesSettlement, psp_worker::settlement_handler(wiring.settle())),
+        (QueueName::GatewayCallbacks, psp_worker::callbacks_handler(Arc::new(wiring.callbacks()))),
+    ];
+    for (name, handler) in handlers {
         let options = wiring.consumer_options(name);
         let consumer = psp_worker::consume(Arc::clone(&queue), name, handler, options, stop.clone());
         parts.spawn(async move {

@@ -7,17 +7,20 @@ use anyhow::{Context, bail, ensure};
 use psp_batch::{BatchOptions, BatchingStore};
 use psp_domain::QueueName;
 use psp_domain::ports::{
-    BalanceReader, DeadLetters, Gateway, Health, IdempotencyStore, Leadership, Outbox, PayableReader, Queue,
-    SettlementStore, Store, TransactionReader,
+    AttemptStore, BalanceReader, CallbackStore, CardTokenStore, DeadLetters, Gateway, GatewayStore, Health,
+    IdempotencyStore, Leadership, Outbox, PayableReader, Queue, SettlementStore, Store, TransactionReader,
 };
-use psp_domain::usecases::{AuthorizeTransaction, CreateTransaction, SettlePayables, Sources};
-use psp_gateways::{HttpGateway, HttpOptions, SandboxGateway};
+use psp_domain::usecases::{
+    AuthorizeTransaction, Callbacks, CancelTransaction, CreateTransaction, SettlePayables, Sources, TokenizeCard,
+};
+use psp_domain::{GatewayProtocol, GatewayRecord};
+use psp_gateways::{Directory, HttpGateway, HttpOptions, SandboxGateway};
 use psp_postgres::{PgLeadership, PgOptions, PgStore};
 use psp_rest::{RestOptions, RestPorts};
 use psp_sqlite::SqliteStore;
 use psp_sqs::SqsQueue;
 use psp_vault::AesGcmVault;
-use psp_worker::{ConsumerOptions, GatedQueue, RetryPolicy, TimeoutGateway};
+use psp_worker::{ConsumerOptions, GatedQueue, RetryPolicy, RetryingStore, TimeoutGateway};
 use tokio::sync::OnceCell;
 
 use crate::rds::RdsTokens;
@@ -41,6 +44,8 @@ pub(crate) struct Wiring {
     opened: Opened,
     /// The vault, once it was asked for: only what seals or opens cards has keys.
     vault: OnceLock<Arc<AesGcmVault>>,
+    /// The gateways, once they were asked for.
+    directory: OnceCell<Arc<Directory>>,
     /// SQS, once it was asked for: what only writes to the outbox works without it.
     sqs: OnceCell<Arc<SqsQueue>>,
 }
@@ -53,6 +58,10 @@ pub(crate) struct StorePorts {
     balances: Arc<dyn BalanceReader>,
     pub(crate) keys: Arc<dyn IdempotencyStore>,
     settlement: Arc<dyn SettlementStore>,
+    pub(crate) attempts: Arc<dyn AttemptStore>,
+    callbacks: Arc<dyn CallbackStore>,
+    pub(crate) tokens: Arc<dyn CardTokenStore>,
+    pub(crate) gateways: Arc<dyn GatewayStore>,
     health: Arc<dyn Health>,
     /// The outbox as a queue.
     pub(crate) queue: Arc<dyn Queue>,
@@ -65,7 +74,7 @@ impl StorePorts {
     fn of<A>(adapter: &Arc<A>, leadership: Option<Arc<dyn Leadership>>) -> Self
     where
         A: Store + TransactionReader + PayableReader + BalanceReader + IdempotencyStore + SettlementStore,
-        A: Health + Queue + DeadLetters + 'static,
+        A: AttemptStore + CallbackStore + CardTokenStore + GatewayStore + Health + Queue + DeadLetters + 'static,
     {
         Self {
             store: adapter.clone(),
@@ -74,6 +83,10 @@ impl StorePorts {
             balances: adapter.clone(),
             keys: adapter.clone(),
             settlement: adapter.clone(),
+            attempts: adapter.clone(),
+            callbacks: adapter.clone(),
+            tokens: adapter.clone(),
+            gateways: adapter.clone(),
             health: adapter.clone(),
             queue: adapter.clone(),
             dead_letters: adapter.clone(),
@@ -120,7 +133,7 @@ impl Wiring {
         };
         let options = BatchOptions { max_batch: settings.max_batch, max_waiting: settings.max_waiting_writes };
         let batching = BatchingStore::new(Arc::clone(&store.store), options).context("the batch writer")?;
-        Ok(Self { settings, store, batching, sources, opened, vault: OnceLock::new(), sqs: OnceCell::new() })
+        Ok(Self { settings, store, batching, sources, opened, vault: OnceLock::new(), directory: OnceCell::new(), sqs: OnceCell::new() })
     }
 
     /// Creates or updates the schema; returns the migrations that were applied.
@@ -211,20 +224,50 @@ impl Wiring {
         Ok(Arc::clone(self.vault.get_or_init(|| vault)))
     }
 
-    pub(crate) fn authorize(&self) -> anyhow::Result<AuthorizeTransaction> {
-        let gateway = Arc::new(TimeoutGateway::new(self.gateway()?, self.settings.gateway_timeout));
-        let store = Arc::clone(&self.batching) as _;
-        let (vault, rules) = (self.vault()?, self.settings.fees.clone());
-        Ok(AuthorizeTransaction::new(store, vault, gateway, rules, self.sources.clone()))
+    pub(crate) async fn authorize(&self) -> anyhow::Result<AuthorizeTransaction> {
+        Ok(AuthorizeTransaction::new(
+            Arc::new(RetryingStore::new(Arc::clone(&self.batching) as _)),
+            self.vault()?,
+            self.directory().await?,
+            self.settings.fees.clone(),
+            self.settings.authorize,
+            self.sources.clone(),
+        ))
     }
 
-    fn gateway(&self) -> anyhow::Result<Arc<dyn Gateway>> {
-        let (timeout, url) = (self.settings.gateway_timeout, self.settings.gateway_url.clone());
-        let Some((url, key)) = url.zip(self.settings.gateway_key.clone()) else {
-            return Ok(Arc::new(SandboxGateway::new(self.settings.sandbox_slow)));
+    pub(crate) async fn callbacks(&self) -> anyhow::Result<Callbacks> {
+        Ok(Callbacks::new(
+            Arc::clone(&self.batching) as _,
+            Arc::clone(&self.store.callbacks),
+            Arc::clone(&self.store.transactions),
+            self.directory().await?,
+            self.settings.fees.clone(),
+            self.sources.clone(),
+        ))
+    }
+
+    /// The gateways of the store, and the one of the settings.
+    pub(crate) async fn directory(&self) -> anyhow::Result<Arc<Directory>> {
+        let open = || async {
+            let (store, make) = (Arc::clone(&self.store.gateways), self.make_gateway());
+            let directory =
+                Directory::open(store, self.built_in(), make, self.settings.breaker, self.sources.clone()).await?;
+            anyhow::Ok(Arc::new(directory))
         };
-        let options = HttpOptions { url, key, connect_timeout: MAX_CONNECT.min(timeout / 2), timeout };
-        Ok(Arc::new(HttpGateway::new(options, Arc::clone(&self.sources.clock)).context("the gateway")?))
+        Ok(Arc::clone(self.directory.get_or_try_init(open).await?))
+    }
+
+    /// The gateway that is there without any in the store.
+    pub(crate) fn built_in(&self) -> GatewayRecord {
+        built_in(&self.settings, self.sources.clock.now())
+    }
+
+    fn make_gateway(&self) -> MakeGateway {
+        let (settings, clock) = (self.settings.gateways(), Arc::clone(&self.sources.clock));
+        Box::new(move |record| {
+            let gateway = settings.make(record, &clock)?;
+            Ok(Arc::new(TimeoutGateway::new(gateway, settings.timeout)) as Arc<dyn Gateway>)
+        })
     }
 
     pub(crate) fn retry_policy(&self) -> RetryPolicy {

@@ -1,4 +1,5 @@
-use psp_domain::ports::{Clock, IdempotencyStore, StoreError};
+use chrono::TimeDelta;
+use psp_domain::ports::{AttemptStore, Clock, IdempotencyStore, StoreError, Sweep};
 
 /// The most rows of one write.
 const BATCH: u32 = 5_000;
@@ -14,6 +15,33 @@ pub async fn purge_idempotency_keys(keys: &dyn IdempotencyStore, clock: &dyn Clo
         purged += batch;
         if batch < u64::from(BATCH) {
             return Ok(purged);
+        }
+    }
+}
+
+/// The most attempts of one sweep's write, and the shortest and longest time between two questions about one attempt.
+const SWEEP_BATCH: u32 = 1_000;
+const LEAST_BETWEEN: TimeDelta = TimeDelta::minutes(1);
+const MOST_BETWEEN: TimeDelta = TimeDelta::hours(1);
+/// How long after its time an attempt may be unresolved before it counts as overdue.
+const OVERDUE: TimeDelta = TimeDelta::minutes(15);
+
+/// Asks for every attempt that is unresolved although its time has come: a callback did not come, a void failed, or a worker
+/// was killed. Workers do the asking. Returns how many.
+///
+/// # Errors
+/// [`StoreError`]: the batches before it were asked for.
+pub async fn sweep_attempts(attempts: &dyn AttemptStore, clock: &dyn Clock) -> Result<u64, StoreError> {
+    let (now, mut swept) = (clock.now(), 0);
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts of attempts fit 52 bits")]
+    let overdue = attempts.count_overdue(now - OVERDUE).await? as f64;
+    metrics::gauge!("psp_attempts_overdue").set(overdue);
+    loop {
+        let sweep = Sweep { now, limit: SWEEP_BATCH, least: LEAST_BETWEEN, most: MOST_BETWEEN };
+        let batch = attempts.sweep(sweep).await?;
+        swept += batch;
+        if batch < u64::from(SWEEP_BATCH) {
+            return Ok(swept);
         }
     }
 }

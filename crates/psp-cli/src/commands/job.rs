@@ -18,6 +18,7 @@ pub(crate) async fn run(wiring: Wiring, job: Job) -> anyhow::Result<()> {
             let chunk_size = chunk_size.unwrap_or(wiring.settings.settlement_chunk_size);
             settle(&wiring, date, chunk_size, json).await
         }
+        Job::SweepAttempts => sweep(&wiring).await,
         Job::PurgeIdempotencyKeys => purge(&wiring).await,
     };
     wiring.close().await;
@@ -76,4 +77,9 @@ fn print(summary: &Summary, json: bool) -> anyhow::Result<()> {
 async fn purge(wiring: &Wiring) -> anyhow::Result<()> {
     let keys = psp_jobs::purge_idempotency_keys(&*wiring.store.keys, &*wiring.sources.clock).await?;
     answer(format_args!("{keys} expired idempotency keys deleted"))
+}
+
+async fn sweep(wiring: &Wiring) -> anyhow::Result<()> {
+    let attempts = psp_jobs::sweep_attempts(&*wiring.store.attempts, &*wiring.sources.clock).await?;
+    answer(format_args!("{attempts} unresolved attempts are asked for"))
 }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use psp_domain::usecases::AuthorizeOptions;
 use psp_domain::{Currency, FeeRule, FeeRules, PaymentMethod};
 use psp_gateways::{GatewayUrl, SigningKey};
 use psp_postgres::PgOptions;
@@ -88,6 +89,7 @@ pub(crate) struct Settings {
     pub(crate) refuse_expired_cards: bool,
     pub(crate) card_keys: Option<SecretString>,
     pub(crate) settlement_cron: String,
+    pub(crate) sweep_cron: String,
     pub(crate) purge_cron: String,
     pub(crate) settlement_chunk_size: u32,
     pub(crate) worker_concurrency: usize,
@@ -95,6 +97,9 @@ pub(crate) struct Settings {
     pub(crate) gateway_url: Option<GatewayUrl>,
     pub(crate) gateway_key: Option<SigningKey>,
     pub(crate) gateway_timeout: Duration,
+    /// Where gateways call back.
+    pub(crate) public_url: Option<GatewayUrl>,
+    pub(crate) authorize: AuthorizeOptions,
     pub(crate) sandbox_slow: Duration,
     pub(crate) retry_base: Duration,
     pub(crate) retry_max: Duration,
@@ -144,12 +149,19 @@ impl Settings {
             default_currency: p.parsed("PSP_DEFAULT_CURRENCY", Currency::BRL),
             refuse_expired_cards: p.flag("PSP_REFUSE_EXPIRED_CARDS"),
             settlement_cron: p.cron("PSP_SETTLEMENT_CRON"),
+            sweep_cron: p.cron("PSP_SWEEP_CRON"),
             purge_cron: p.cron("PSP_PURGE_CRON"),
             settlement_chunk_size: p.number("PSP_SETTLEMENT_CHUNK_SIZE", 1..=MAX_CHUNK_SIZE),
             worker_concurrency: p.size("PSP_WORKER_CONCURRENCY", 1..=4_096),
             gateway_url,
             gateway_key,
             gateway_timeout: p.millis("PSP_GATEWAY_TIMEOUT_MS", 1..=120_000),
+            public_url: p.public_url(),
+            authorize: AuthorizeOptions {
+                budget: p.delta("PSP_AUTHORIZATION_BUDGET_MS", 1_000..=86_400_000),
+                pending_budget: p.delta("PSP_PENDING_BUDGET_MS", 1_000..=2_592_000_000),
+                check_after: p.delta("PSP_CHECK_AFTER_MS", 100..=3_600_000),
+            },
             sandbox_slow: p.millis("PSP_SANDBOX_SLOW_MS", 0..=120_000),
             retry_base: p.millis("PSP_RETRY_BASE_MS", 1..=3_600_000),
             retry_max: p.millis("PSP_RETRY_MAX_MS", 1..=43_200_000),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use psp_domain::{FeeRule, FeeRules, PaymentMethod};
 use psp_gateways::{GatewayUrl, InvalidUrl, SigningKey};
 use psp_jobs::CronJob;
@@ -68,6 +69,10 @@ impl<'t> Parser<'t> {
 
     pub(super) fn millis(&mut self, env: &str, range: RangeInclusive<u32>) -> Duration {
         Duration::from_millis(self.number(env, range).into())
+    }
+
+    pub(super) fn delta(&mut self, env: &str, range: RangeInclusive<u32>) -> TimeDelta {
+        TimeDelta::milliseconds(self.number(env, range).into())
     }
 
     pub(super) fn flag(&mut self, env: &str) -> bool {
@@ -169,10 +174,17 @@ impl<'t> Parser<'t> {
         }
         let key = (!secret.is_empty()).then(|| SigningKey::new(secret.into()));
         let key = key.and_then(|key| key.map_err(|error| self.fault("PSP_GATEWAY_SECRET", &error)).ok());
-        let url = (!url.is_empty()).then(|| url.parse());
-        let url =
-            url.and_then(|url: Result<_, InvalidUrl>| url.map_err(|error| self.fault("PSP_GATEWAY_URL", &error)).ok());
-        (url, key)
+        (self.url("PSP_GATEWAY_URL"), key)
+    }
+
+    pub(super) fn public_url(&mut self) -> Option<GatewayUrl> {
+        self.url("PSP_PUBLIC_URL")
+    }
+
+    fn url(&mut self, env: &str) -> Option<GatewayUrl> {
+        let text = self.text(env);
+        let url = (!text.is_empty()).then(|| text.parse());
+        url.and_then(|url: Result<_, InvalidUrl>| url.map_err(|error| self.fault(env, &error)).ok())
     }
 
     pub(super) fn fees(&mut self, overrides: &BTreeMap<PaymentMethod, FeeRule>) -> FeeRules {
