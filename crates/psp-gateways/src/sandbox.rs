@@ -11,13 +11,21 @@
 //! | 4000000000000341 | gateway error at every attempt: the transaction fails |
 //! | 4000000000003220 | approved, slowly |
 //!
-//! An expiry in the past is not judged: use the card that says so.
+//! An expiry in the past is not judged: use the card that says so. Methods without a card are approved; deposits and
+//! withdrawals are pending, and a callback ends them, which needs no signature.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use psp_domain::TransactionId;
-use psp_domain::ports::{AuthorizationRequest, AuthorizationResult, Gateway, GatewayError};
+use psp_domain::ports::{
+    AuthorizationRequest, AuthorizationResult, CallbackSignature, ForgedCallback, Gateway, GatewayError, RefundRequest,
+};
+use psp_domain::{AttemptReference, GatewayName, TransactionId, TransactionKind};
+
+/// The most transactions of which is known that they failed once; when there are more, all are forgotten, and fail again.
+const MAX_FAILED: usize = 10_000;
 
 /// What the sandbox does with a card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,11 +63,14 @@ pub const TEST_CARDS: [TestCard; 8] = [
     TestCard { number: "4000000000003220", behaviour: Behaviour::ApproveSlowly },
 ];
 
-/// A gateway that decides by the card's number and keeps nothing: asking again gives the same answer. It charges nobody, so
-/// there is nothing to find and nothing to void.
-#[derive(Debug, Clone, Copy)]
+/// A gateway that decides by the card's number and keeps no decision: asking again gives the same answer. It charges nobody,
+/// so there is nothing to find and nothing to void.
+#[derive(Debug)]
 pub struct SandboxGateway {
+    name: GatewayName,
     slow_answer: Duration,
+    /// Whose first attempt failed because their card asks for it.
+    failed: Mutex<HashSet<TransactionId>>,
 }
 
 impl Behaviour {
@@ -70,39 +81,69 @@ impl Behaviour {
 }
 
 impl SandboxGateway {
-    /// A sandbox that takes this long for its slow card.
-    pub const fn new(slow_answer: Duration) -> Self {
-        Self { slow_answer }
+    /// The sandbox named `sandbox`, which takes this long for its slow card.
+    pub fn new(slow_answer: Duration) -> Self {
+        Self::named("sandbox".parse().expect("a name"), slow_answer)
     }
+
+    /// A sandbox of another name.
+    pub fn named(name: GatewayName, slow_answer: Duration) -> Self {
+        Self { name, slow_answer, failed: Mutex::default() }
+    }
+
+    /// Whether this transaction fails for the first time.
+    fn fails_first(&self, id: TransactionId) -> bool {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.len() >= MAX_FAILED {
+            failed.clear();
+        }
+        failed.insert(id)
+    }
+}
+
+fn approved(reference: AttemptReference) -> AuthorizationResult {
+    AuthorizationResult::Approved { reference: format!("sandbox-{reference}"), amount: None }
 }
 
 #[async_trait]
 impl Gateway for SandboxGateway {
-    fn name(&self) -> &'static str {
-        "sandbox"
+    fn name(&self) -> &GatewayName {
+        &self.name
     }
 
     async fn authorize(&self, request: &AuthorizationRequest) -> Result<AuthorizationResult, GatewayError> {
-        let approved = || AuthorizationResult::Approved { reference: format!("sandbox-{}", request.transaction_id) };
-        match Behaviour::of(request.card.number.expose()) {
-            Behaviour::Approve => Ok(approved()),
+        if request.kind != TransactionKind::Payment {
+            return Ok(AuthorizationResult::Pending { reference: None });
+        }
+        let approved = approved(request.reference);
+        let failure = || Err(GatewayError::Unavailable("the sandbox was asked to fail".into()));
+        let Some(card) = &request.card else { return Ok(approved) };
+        match Behaviour::of(card.number.expose()) {
+            Behaviour::Approve => Ok(approved),
             Behaviour::Decline(reason) => Ok(AuthorizationResult::Declined { reason: reason.to_owned() }),
-            Behaviour::FailOnce if request.attempt > 1 => Ok(approved()),
-            Behaviour::FailOnce | Behaviour::FailAlways => {
-                Err(GatewayError::Unavailable("the sandbox was asked to fail".into()))
-            }
+            Behaviour::FailOnce if self.fails_first(request.transaction_id) => failure(),
+            Behaviour::FailOnce => Ok(approved),
+            Behaviour::FailAlways => failure(),
             Behaviour::ApproveSlowly => {
                 tokio::time::sleep(self.slow_answer).await;
-                Ok(approved())
+                Ok(approved)
             }
         }
     }
 
-    async fn find(&self, _: TransactionId) -> Result<Option<AuthorizationResult>, GatewayError> {
+    async fn find(&self, _: AttemptReference) -> Result<Option<AuthorizationResult>, GatewayError> {
         Ok(None)
     }
 
-    async fn void(&self, _: TransactionId) -> Result<(), GatewayError> {
+    async fn void(&self, _: AttemptReference) -> Result<(), GatewayError> {
+        Ok(())
+    }
+
+    async fn refund(&self, request: &RefundRequest) -> Result<AuthorizationResult, GatewayError> {
+        Ok(approved(request.reference))
+    }
+
+    fn verify_callback(&self, _: &CallbackSignature<'_>) -> Result<(), ForgedCallback> {
         Ok(())
     }
 }

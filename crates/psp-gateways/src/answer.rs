@@ -1,0 +1,140 @@
+//! What a gateway is asked and what it says, whatever it speaks.
+
+use http::StatusCode;
+use psp_domain::ports::{AuthorizationRequest, AuthorizationResult, GatewayError, RefundRequest, VOIDED};
+use psp_domain::{AttemptReference, Callback, Currency, Money};
+use serde::Deserialize;
+
+/// The longest reason, in characters.
+const MAX_REASON_LEN: usize = 64;
+/// More than any request takes beside its callback's address, in bytes, so that no buffer with card data grows and leaves a
+/// copy behind.
+const REQUEST_BYTES: usize = 4 * 1024;
+/// What a gateway says that has decided nothing under a reference.
+pub(crate) const UNKNOWN_REFERENCE: &str = "unknown_reference";
+
+/// What a gateway is asked.
+#[derive(Clone, Copy)]
+pub(crate) enum Question<'a> {
+    /// To charge or to pay out, and whom to call back.
+    Authorize(&'a AuthorizationRequest, Option<&'a str>),
+    Refund(&'a RefundRequest),
+    Find(AttemptReference),
+    Void(AttemptReference),
+}
+
+impl Question<'_> {
+    pub(crate) fn reference(&self) -> AttemptReference {
+        match self {
+            Self::Authorize(request, _) => request.reference,
+            Self::Refund(request) => request.reference,
+            Self::Find(reference) | Self::Void(reference) => *reference,
+        }
+    }
+
+    /// Room for the request. A character of an address takes six bytes at most, however it is escaped.
+    pub(crate) fn capacity(&self) -> usize {
+        let address = if let Self::Authorize(_, Some(address)) = self { address.len() } else { 0 };
+        REQUEST_BYTES + 6 * address
+    }
+}
+
+/// How an answer is to be taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    Answer(Answer),
+    /// Nothing was decided under the reference.
+    UnknownReference,
+    /// The gateway did not take this request.
+    NotTaken,
+    /// It tells nothing: the gateway may have charged.
+    Senseless,
+}
+
+impl Reading {
+    /// Of an answer that is no decision: what its status says.
+    pub(crate) fn of_status(status: StatusCode) -> Self {
+        let is_refusal = status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE;
+        if is_refusal { Self::NotTaken } else { Self::Senseless }
+    }
+
+    /// The error, where an answer was needed and this is none.
+    pub(crate) fn error(&self, status: StatusCode) -> GatewayError {
+        match self {
+            Self::NotTaken | Self::UnknownReference => {
+                GatewayError::Unavailable(format!("answered {}", status.as_u16()))
+            }
+            Self::Answer(_) | Self::Senseless => {
+                tracing::warn!(status = status.as_u16(), "the gateway's answer is none: the outcome is unknown");
+                GatewayError::TimedOut
+            }
+        }
+    }
+}
+
+/// What a gateway says of a reference.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Answer {
+    pub(crate) reference: AttemptReference,
+    pub(crate) status: Status,
+    pub(crate) gateway_reference: Option<String>,
+    pub(crate) reason: Option<String>,
+    /// In minor units; with the currency, or neither.
+    pub(crate) amount: Option<i64>,
+    pub(crate) currency: Option<Currency>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Status {
+    Approved,
+    Declined,
+    Pending,
+    Voided,
+}
+
+impl Status {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "approved" => Self::Approved,
+            "declined" => Self::Declined,
+            "pending" => Self::Pending,
+            "voided" => Self::Voided,
+            _ => return None,
+        })
+    }
+}
+
+impl Answer {
+    /// Its meaning for that reference; what has none may have charged.
+    pub(crate) fn decision(self, asked: AttemptReference) -> Option<AuthorizationResult> {
+        if self.reference != asked {
+            return None;
+        }
+        let amount = match (self.amount, self.currency) {
+            (Some(minor), Some(currency)) => Some(Money::new(minor, currency)),
+            (None, None) => None,
+            _ => return None,
+        };
+        match (self.status, self.gateway_reference, self.reason) {
+            (Status::Approved, Some(reference), _) if Callback::is_reference(&reference) => {
+                Some(AuthorizationResult::Approved { reference, amount })
+            }
+            (Status::Declined, _, Some(reason)) if is_reason(&reason) => Some(AuthorizationResult::Declined { reason }),
+            (Status::Pending, reference, _) if reference.as_deref().is_none_or(Callback::is_reference) => {
+                Some(AuthorizationResult::Pending { reference })
+            }
+            (Status::Voided, _, _) => Some(AuthorizationResult::Declined { reason: VOIDED.to_owned() }),
+            _ => None,
+        }
+    }
+
+    /// Whether it says that this reference is voided.
+    pub(crate) fn is_void_of(&self, asked: AttemptReference) -> bool {
+        self.reference == asked && self.status == Status::Voided
+    }
+}
+
+fn is_reason(text: &str) -> bool {
+    (1..=MAX_REASON_LEN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+}
