@@ -239,6 +239,9 @@ impl Tree {
         for attribute in start.attributes() {
             let attribute = attribute.map_err(|_| NotSoap)?;
             let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|_| NotSoap)?;
+            if !value.chars().all(is_character) {
+                return Err(NotSoap);
+            }
             let (space, name) = reader.resolver().resolve_attribute(attribute.key);
             let is_envelopes = Space::of(&space)? == Space::Envelope;
             must_be_understood |= is_envelopes && name.as_ref() == "mustUnderstand" && value != "0";
