@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod gateways;
 mod rds;
 mod roles;
 mod schedule;

@@ -123,7 +123,7 @@ async fn start_api(
     parts: &mut Parts,
     metrics: PrometheusHandle,
 ) -> anyhow::Result<()> {
-    let (rest, options) = wiring.rest()?;
+    let (rest, options) = wiring.rest().await?;
     let router = psp_rest::router(rest, options, Some(metrics));
     let address = wiring.settings.listen;
     if !address.ip().is_loopback() {
@@ -168,7 +168,7 @@ fn hint(address: SocketAddr) -> String {
 
 /// Keeps the routes fresh, and tells the store how the gateways do.
 async fn start_directory(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mut Parts) -> anyhow::Result<()> {
-    let (directory, stop) = (wiring.open_directory().await?, stop.clone());
+    let (directory, stop) = (wiring.directory().await?, stop.clone());
     parts.spawn(async move {
         directory.run(stop).await;
         ("gateway directory", Ok(()))
@@ -179,11 +179,11 @@ async fn start_directory(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: 
 async fn start_worker(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mut Parts) -> anyhow::Result<()> {
     let queue = wiring.queue().await?;
     let transactions = Arc::clone(&wiring.store.transactions);
-    let transactions = psp_worker::transactions_handler(Arc::new(wiring.authorize()?), transactions);
+    let transactions = psp_worker::transactions_handler(Arc::new(wiring.authorize().await?), transactions);
     let handlers = [
         (QueueName::Transactions, transactions),
         (QueueName::PayablesSettlement, psp_worker::settlement_handler(wiring.settle())),
-        (QueueName::GatewayCallbacks, psp_worker::callbacks_handler(Arc::new(wiring.callbacks()))),
+        (QueueName::GatewayCallbacks, psp_worker::callbacks_handler(Arc::new(wiring.callbacks().await?))),
     ];
     for (name, handler) in handlers {
         let options = wiring.consumer_options(name);

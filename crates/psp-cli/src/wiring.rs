@@ -5,24 +5,24 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use psp_batch::{BatchOptions, BatchingStore};
-use psp_domain::QueueName;
+use psp_domain::{GatewayRecord, QueueName};
 use psp_domain::ports::{
-    AttemptStore, BalanceReader, CallbackStore, CardTokenStore, DeadLetters, Gateway, GatewayStore, Health,
+    AttemptStore, BalanceReader, CallbackStore, CardTokenStore, DeadLetters, GatewayStore, Health,
     IdempotencyStore, Leadership, Outbox, PayableReader, Queue, SettlementStore, Store, TransactionReader,
 };
 use psp_domain::usecases::{
     AuthorizeTransaction, Callbacks, CancelTransaction, CreateTransaction, SettlePayables, Sources, TokenizeCard,
 };
-use psp_domain::{GatewayProtocol, GatewayRecord};
-use psp_gateways::{Directory, HttpGateway, HttpOptions, SandboxGateway};
+use psp_gateways::Directory;
 use psp_postgres::{PgLeadership, PgOptions, PgStore};
 use psp_rest::{RestOptions, RestPorts};
 use psp_sqlite::SqliteStore;
 use psp_sqs::SqsQueue;
 use psp_vault::AesGcmVault;
-use psp_worker::{ConsumerOptions, GatedQueue, RetryPolicy, RetryingStore, TimeoutGateway};
+use psp_worker::{ConsumerOptions, GatedQueue, RetryPolicy, RetryingStore};
 use tokio::sync::OnceCell;
 
+use crate::gateways::{self, GatewayFactory};
 use crate::rds::RdsTokens;
 use crate::settings::{Database, Settings};
 
@@ -31,9 +31,6 @@ const MAX_CHUNKS_AT_ONCE: usize = 3;
 
 /// What handling a message may take beside the gateway's answers.
 const BESIDE_THE_GATEWAY: Duration = Duration::from_mins(1);
-
-/// How long connecting to a gateway may take: short of its time-out, because who cannot be reached has charged nothing.
-const MAX_CONNECT: Duration = Duration::from_secs(3);
 
 /// The parts that roles and jobs are made of.
 pub(crate) struct Wiring {
@@ -249,25 +246,18 @@ impl Wiring {
     /// The gateways of the store, and the one of the settings.
     pub(crate) async fn directory(&self) -> anyhow::Result<Arc<Directory>> {
         let open = || async {
-            let (store, make) = (Arc::clone(&self.store.gateways), self.make_gateway());
-            let directory =
-                Directory::open(store, self.built_in(), make, self.settings.breaker, self.sources.clone()).await?;
-            anyhow::Ok(Arc::new(directory))
+            let factory = GatewayFactory::new(&self.settings, Arc::clone(&self.sources.clock));
+            let make = Box::new(move |record: &GatewayRecord| factory.make(record));
+            let (store, breaker) = (Arc::clone(&self.store.gateways), self.settings.breaker);
+            let directory = Directory::open(store, self.built_in(), make, breaker, self.sources.clone()).await;
+            anyhow::Ok(Arc::new(directory.context("the gateways")?))
         };
         Ok(Arc::clone(self.directory.get_or_try_init(open).await?))
     }
 
     /// The gateway that is there without any in the store.
     pub(crate) fn built_in(&self) -> GatewayRecord {
-        built_in(&self.settings, self.sources.clock.now())
-    }
-
-    fn make_gateway(&self) -> MakeGateway {
-        let (settings, clock) = (self.settings.gateways(), Arc::clone(&self.sources.clock));
-        Box::new(move |record| {
-            let gateway = settings.make(record, &clock)?;
-            Ok(Arc::new(TimeoutGateway::new(gateway, settings.timeout)) as Arc<dyn Gateway>)
-        })
+        gateways::built_in(&self.settings, self.sources.clock.now())
     }
 
     pub(crate) fn retry_policy(&self) -> RetryPolicy {
@@ -285,7 +275,7 @@ impl Wiring {
         }
     }
 
-    pub(crate) fn rest(&self) -> anyhow::Result<(RestPorts, RestOptions)> {
+    pub(crate) async fn rest(&self) -> anyhow::Result<(RestPorts, RestOptions)> {
         let vault = self.vault()?;
         let create = CreateTransaction::new(
             Arc::clone(&self.batching) as _,
@@ -293,8 +283,14 @@ impl Wiring {
             Arc::clone(&vault) as _,
             self.sources.clone(),
         );
+        let sources = self.sources.clone();
+        let (store, transactions) = (Arc::clone(&self.batching), Arc::clone(&self.store.transactions));
         let ports = RestPorts {
             create: Arc::new(create),
+            cancel: Arc::new(CancelTransaction::new(store, transactions, sources.clone())),
+            tokenize: Arc::new(TokenizeCard::new(Arc::clone(&self.store.tokens), Arc::clone(&vault) as _, sources)),
+            callbacks: Arc::new(self.callbacks().await?),
+            gateways: self.directory().await?,
             transactions: Arc::clone(&self.store.transactions),
             payables: Arc::clone(&self.store.payables),
             balances: Arc::clone(&self.store.balances),

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use psp_domain::usecases::AuthorizeOptions;
-use psp_domain::{Currency, FeeRule, FeeRules, PaymentMethod};
-use psp_gateways::{GatewayUrl, SigningKey};
+use psp_domain::{Currency, FeeRule, FeeRules, GatewayName, PaymentMethod};
+use psp_gateways::{BreakerOptions, GatewayUrl, SigningKey};
 use psp_postgres::PgOptions;
 use psp_sqlite::SqliteOptions;
 use psp_sqs::SqsOptions;
@@ -96,7 +96,10 @@ pub(crate) struct Settings {
     /// Where the gateway is; the sandbox where absent.
     pub(crate) gateway_url: Option<GatewayUrl>,
     pub(crate) gateway_key: Option<SigningKey>,
+    /// The secrets of the gateways of the database.
+    pub(crate) gateway_secrets: BTreeMap<GatewayName, SigningKey>,
     pub(crate) gateway_timeout: Duration,
+    pub(crate) breaker: BreakerOptions,
     /// Where gateways call back.
     pub(crate) public_url: Option<GatewayUrl>,
     pub(crate) authorize: AuthorizeOptions,
@@ -155,6 +158,11 @@ impl Settings {
             worker_concurrency: p.size("PSP_WORKER_CONCURRENCY", 1..=4_096),
             gateway_url,
             gateway_key,
+            gateway_secrets: p.gateway_secrets(),
+            breaker: BreakerOptions {
+                failures: p.number("PSP_BREAKER_FAILURES", 1..=1_000),
+                open: p.millis("PSP_BREAKER_OPEN_MS", 10..=3_600_000),
+            },
             gateway_timeout: p.millis("PSP_GATEWAY_TIMEOUT_MS", 1..=120_000),
             public_url: p.public_url(),
             authorize: AuthorizeOptions {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use psp_domain::{FeeRule, FeeRules, PaymentMethod};
+use psp_domain::{FeeRule, FeeRules, GatewayName, PaymentMethod};
 use psp_gateways::{GatewayUrl, InvalidUrl, SigningKey};
 use psp_jobs::CronJob;
 use psp_postgres::PgOptions;
@@ -175,6 +175,27 @@ impl<'t> Parser<'t> {
         let key = (!secret.is_empty()).then(|| SigningKey::new(secret.into()));
         let key = key.and_then(|key| key.map_err(|error| self.fault("PSP_GATEWAY_SECRET", &error)).ok());
         (self.url("PSP_GATEWAY_URL"), key)
+    }
+
+    /// `name=secret`, separated by commas. Faults name entries by their place, because what stands there may be a secret.
+    pub(super) fn gateway_secrets(&mut self) -> BTreeMap<GatewayName, SigningKey> {
+        let (env, mut secrets) = ("PSP_GATEWAY_SECRETS", BTreeMap::new());
+        let entries = self.text(env).split(',').map(str::trim).filter(|entry| !entry.is_empty());
+        for (place, entry) in (1..).zip(entries) {
+            let named = entry.split_once('=').and_then(|(name, secret)| Some((name.parse().ok()?, secret)));
+            let Some((name, secret)): Option<(GatewayName, &str)> = named else {
+                self.fault(env, &format!("entry {place} must be the name of a gateway, = and its secret"));
+                continue;
+            };
+            match SigningKey::new(secret.into()) {
+                Ok(key) if secrets.insert(name.clone(), key).is_some() => {
+                    self.fault(env, &format!("has two secrets for {name}"));
+                }
+                Ok(_) => {}
+                Err(error) => self.fault(env, &format!("of {name} {error}")),
+            }
+        }
+        secrets
     }
 
     pub(super) fn public_url(&mut self) -> Option<GatewayUrl> {
