@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use psp_domain::ports::{
-    AuthorizationResult, CallbackSignature, Clock, ForgedCallback, Gateway, PayableReader, Queue, Store,
+    AuthorizationResult, CallbackSignature, Candidate, Clock, ForgedCallback, Gateway, PayableReader, Queue, Store,
     TransactionReader,
 };
 use psp_domain::usecases::{
@@ -26,6 +26,7 @@ struct World {
     gateway: Arc<ScriptedGateway>,
     clock: Arc<FixedClock>,
     authorize: AuthorizeTransaction,
+    directory: Arc<FixedDirectory>,
     callbacks: Callbacks,
 }
 
@@ -44,7 +45,8 @@ fn world() -> World {
             AuthorizeOptions::default(),
             sources.clone(),
         ),
-        callbacks: Callbacks::new(memory.clone(), memory.clone(), memory.clone(), directory, rules, sources),
+        callbacks: Callbacks::new(memory.clone(), memory.clone(), memory.clone(), directory.clone(), rules, sources),
+        directory,
         memory,
         gateway,
         clock,
@@ -237,4 +239,15 @@ async fn a_callback_that_may_be_of_a_voided_charge_is_left_to_the_gateways_word(
     assert!(matches!(world.round(id).await, AuthorizeOutcome::Retry(_)));
     assert_eq!(world.told(id, notice("completed")).await, concluded(CallbackOutcome::Noted));
     assert_eq!(world.transaction(id).await.status, TransactionStatus::Processing);
+}
+
+#[tokio::test]
+async fn a_callback_of_a_gateway_that_is_not_configured_here_is_not_believed() {
+    let world = world();
+    let id = world.pending(None).await;
+    world.directory.close();
+    let another: Arc<dyn Gateway> = Arc::new(ScriptedGateway::named("another"));
+    world.directory.open(vec![Candidate { gateway: another, retry_declines: Arc::new([]) }]);
+    assert_eq!(world.receive(id, notice("completed")).await, Received::Unverifiable);
+    assert!(world.waiting().await.is_empty());
 }

@@ -215,7 +215,8 @@ impl Snapshot {
         default_name: &GatewayName,
         default: Arc<BreakerGateway>,
     ) -> Self {
-        let mut gateways = HashMap::from([(default_name.clone(), Entry { gateway: Arc::clone(&default), enabled: true })]);
+        let mut gateways =
+            HashMap::from([(default_name.clone(), Entry { gateway: Arc::clone(&default), enabled: true })]);
         for record in table.gateways() {
             if let Some(Known { made: Ok(gateway), .. }) = known.get(&record.name) {
                 let entry = Entry { gateway: Arc::clone(gateway), enabled: record.enabled };
@@ -248,7 +249,8 @@ impl Snapshot {
 
     fn alone(&self, gateway: &Arc<BreakerGateway>) -> Vec<Candidate> {
         let ready = gateway.is_ready(Instant::now());
-        let candidate = || Candidate { gateway: Arc::clone(gateway) as _, retry_declines: Arc::clone(&self.no_declines) };
+        let candidate =
+            || Candidate { gateway: Arc::clone(gateway) as _, retry_declines: Arc::clone(&self.no_declines) };
         ready.then(candidate).into_iter().collect()
     }
 }

@@ -88,9 +88,7 @@ pub(crate) fn write(question: &Question<'_>) -> Result<Outgoing, GatewayError> {
             let body = AuthorizationBody::of(request, *callback_url);
             (path.to_owned(), written(&body, question.capacity())?)
         }
-        Question::Refund(request) => {
-            ("/refunds".to_owned(), written(&RefundBody::of(request), question.capacity())?)
-        }
+        Question::Refund(request) => ("/refunds".to_owned(), written(&RefundBody::of(request), question.capacity())?),
         Question::Void(reference) => (format!("/operations/{reference}/void"), Zeroizing::default()),
         Question::Find(reference) => {
             let (path, body) = (format!("/operations/{reference}"), Zeroizing::default());

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -16,6 +17,12 @@ pub struct GatewayUrl {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be https:// and a host, perhaps with a port and a path; http:// only for this machine (127.0.0.1)")]
 pub struct InvalidUrl;
+
+impl fmt::Display for GatewayUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.join(""))
+    }
+}
 
 impl GatewayUrl {
     /// Whether it is reached over TLS.

@@ -47,6 +47,8 @@ pub enum Received {
     Final(TransactionStatus),
     /// It is not the gateway's.
     Forged(ForgedCallback),
+    /// The gateway that the transaction is with is not configured here, so nobody can tell whose it is.
+    Unverifiable,
 }
 
 /// What applying came to.
@@ -97,9 +99,11 @@ impl Callbacks {
         let Some(loaded) = self.load(id).await? else { return Ok(Received::Unknown) };
         let transaction = &loaded.transaction;
         // Before the first attempt only the gateway that will be asked first can know of the transaction.
-        let asked = loaded.attempts.last().and_then(|attempt| self.gateways.find(&attempt.gateway));
-        let gateway = asked.or_else(|| Some(self.gateways.candidates(transaction).first()?.gateway.clone()));
-        let Some(gateway) = gateway else { return Ok(Received::Forged(ForgedCallback::Signature)) };
+        let gateway = match loaded.attempts.last() {
+            Some(attempt) => self.gateways.find(&attempt.gateway),
+            None => self.gateways.candidates(transaction).into_iter().next().map(|candidate| candidate.gateway),
+        };
+        let Some(gateway) = gateway else { return Ok(Received::Unverifiable) };
         if let Err(forged) = gateway.verify_callback(signature) {
             return Ok(Received::Forged(forged));
         }

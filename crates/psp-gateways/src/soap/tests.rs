@@ -162,7 +162,8 @@ fn what_is_no_envelope_of_one_operation_is_refused() {
 
 #[test]
 fn a_fault_says_whose_it_is() {
-    let fault = |is_client, error: Option<&str>| Ok(Envelope::Fault(Fault { is_client, error: error.map(str::to_owned) }));
+    let fault =
+        |is_client, error: Option<&str>| Ok(Envelope::Fault(Fault { is_client, error: error.map(str::to_owned) }));
     for is_client in [true, false] {
         let written = Writer::fault(&Fault { is_client, error: Some("unknown_reference".into()) });
         assert_eq!(read(&written), fault(is_client, Some("unknown_reference")));
