@@ -193,6 +193,12 @@ async fn start_worker(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mu
             (name.as_str(), Ok(()))
         });
     }
+    let (attempts, clock) = (Arc::clone(&wiring.store.attempts), Arc::clone(&wiring.sources.clock));
+    let (interval, stop) = (wiring.settings.sweep_interval, stop.clone());
+    parts.spawn(async move {
+        psp_jobs::sweep_until(&*attempts, &*clock, interval, stop).await;
+        ("sweeps", Ok(()))
+    });
     Ok(())
 }
 

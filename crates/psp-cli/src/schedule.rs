@@ -25,21 +25,7 @@ pub(crate) fn jobs(wiring: &Arc<Wiring>, stop: &CancellationToken) -> Result<Vec
             }
         }
     };
-    let sweep = {
-        let (store, clock) = (Arc::clone(&wiring.store.attempts), Arc::clone(&wiring.sources.clock));
-        move || {
-            let (store, clock) = (Arc::clone(&store), Arc::clone(&clock));
-            async move {
-                let attempts = psp_jobs::sweep_attempts(&*store, &*clock).await?;
-                if attempts > 0 {
-                    tracing::info!(attempts, "gateways are asked for what they have not answered");
-                }
-                Ok(())
-            }
-        }
-    };
     Ok(vec![
-        CronJob::new("sweep-attempts", &wiring.settings.sweep_cron, sweep)?,
         CronJob::new("settle-payables", &wiring.settings.settlement_cron, settle)?,
         CronJob::new("purge-idempotency-keys", &wiring.settings.purge_cron, purge)?,
     ])

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use psp_batch::{BatchOptions, BatchingStore};
-use psp_domain::{GatewayRecord, QueueName};
 use psp_domain::ports::{
-    AttemptStore, BalanceReader, CallbackStore, CardTokenStore, DeadLetters, GatewayStore, Health,
-    IdempotencyStore, Leadership, Outbox, PayableReader, Queue, SettlementStore, Store, TransactionReader,
+    AttemptStore, BalanceReader, CallbackStore, CardTokenStore, DeadLetters, GatewayStore, Health, IdempotencyStore,
+    Leadership, Outbox, PayableReader, Queue, SettlementStore, Store, TransactionReader,
 };
 use psp_domain::usecases::{
     AuthorizeTransaction, Callbacks, CancelTransaction, CreateTransaction, SettlePayables, Sources, TokenizeCard,
 };
+use psp_domain::{GatewayRecord, QueueName};
 use psp_gateways::Directory;
 use psp_postgres::{PgLeadership, PgOptions, PgStore};
 use psp_rest::{RestOptions, RestPorts};
@@ -130,7 +130,16 @@ impl Wiring {
         };
         let options = BatchOptions { max_batch: settings.max_batch, max_waiting: settings.max_waiting_writes };
         let batching = BatchingStore::new(Arc::clone(&store.store), options).context("the batch writer")?;
-        Ok(Self { settings, store, batching, sources, opened, vault: OnceLock::new(), directory: OnceCell::new(), sqs: OnceCell::new() })
+        Ok(Self {
+            settings,
+            store,
+            batching,
+            sources,
+            opened,
+            vault: OnceLock::new(),
+            directory: OnceCell::new(),
+            sqs: OnceCell::new(),
+        })
     }
 
     /// Creates or updates the schema; returns the migrations that were applied.

@@ -1,5 +1,9 @@
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use psp_domain::ports::{AttemptStore, Clock, IdempotencyStore, StoreError, Sweep};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
 /// The most rows of one write.
 const BATCH: u32 = 5_000;
@@ -42,6 +46,19 @@ pub async fn sweep_attempts(attempts: &dyn AttemptStore, clock: &dyn Clock) -> R
         swept += batch;
         if batch < u64::from(SWEEP_BATCH) {
             return Ok(swept);
+        }
+    }
+}
+
+/// Sweeps again and again until stopped. Several processes may: each attempt is asked for by one of them.
+pub async fn sweep_until(attempts: &dyn AttemptStore, clock: &dyn Clock, pause: Duration, stop: CancellationToken) {
+    let mut ticks = interval(pause);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        match sweep_attempts(attempts, clock).await {
+            Ok(0) => {}
+            Ok(swept) => tracing::info!(attempts = swept, "gateways are asked for what they have not answered"),
+            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the sweep failed"),
         }
     }
 }

@@ -91,7 +91,6 @@ settings! {
     refuse_expired_cards, "PSP_REFUSE_EXPIRED_CARDS", "false", false, "`true` answers 422 to an expiry in the past; otherwise the issuer judges";
     card_keys, "PSP_CARD_KEYS", "", true, "Secret. 32-byte keys in base64, separated by commas: the first seals cards, all open; for `serve`, `api` and `worker` only; where absent, a key file made beside the SQLite database";
     settlement_cron, "PSP_SETTLEMENT_CRON", "5 0 * * *", false, "When due payables are settled: cron, 5 or 6 fields, UTC";
-    sweep_cron, "PSP_SWEEP_CRON", "* * * * *", false, "When gateways are asked for what they have not answered: cron, 5 or 6 fields, UTC";
     purge_cron, "PSP_PURGE_CRON", "35 * * * *", false, "When expired idempotency keys are deleted: cron, 5 or 6 fields, UTC";
     settlement_chunk_size, "PSP_SETTLEMENT_CHUNK_SIZE", "2500", false, "Payables of one settlement transaction, 1 to 10000";
     worker_concurrency, "PSP_WORKER_CONCURRENCY", "128", false, "Messages in hand per queue, 1 to 4096";
@@ -105,7 +104,8 @@ settings! {
     public_url, "PSP_PUBLIC_URL", "", false, "Where gateways reach this API: `https://` and a host, or `http://` on this machine; they call back `/callback/{transaction_id}` there; where absent, they are asked instead";
     authorization_budget_ms, "PSP_AUTHORIZATION_BUDGET_MS", "900000", false, "How old a transaction may be that no gateway answers for before it fails, 1 s to 24 h";
     pending_budget_ms, "PSP_PENDING_BUDGET_MS", "259200000", false, "How long a gateway may leave undecided what it has taken before it is told to give it back, 1 s to 30 days";
-    check_after_ms, "PSP_CHECK_AFTER_MS", "60000", false, "How long after asking a gateway a sweep asks what became of it, 100 ms to 1 h";
+    check_after_ms, "PSP_CHECK_AFTER_MS", "60000", false, "How long after asking a gateway it is asked what became of it, 100 ms to 1 h";
+    sweep_interval_ms, "PSP_SWEEP_INTERVAL_MS", "60000", false, "How often workers ask gateways for what they have not answered, 100 ms to 1 h";
     sandbox_slow_ms, "PSP_SANDBOX_SLOW_MS", "5000", false, "How long the sandbox takes for its slow card, 0 to 2 min";
     retry_base_ms, "PSP_RETRY_BASE_MS", "1000", false, "The delay after a first failed attempt, 1 ms to 1 h; doubles with each";
     retry_max_ms, "PSP_RETRY_MAX_MS", "300000", false, "The longest delay between attempts, 1 ms to 12 h, not below the first";
