@@ -1,0 +1,100 @@
+//! Simulators, each a process of its own, and what they are told and tell.
+
+use std::time::Instant;
+
+use http_body_util::Full;
+use hyper::Request;
+use serde_json::Value;
+
+use crate::support::{Answer, Api, PATIENCE, Place, Process, pause};
+
+/// What every request to a simulator is signed with.
+pub(crate) const SECRET: &str = "a secret of the tests, which is long enough";
+
+/// An address of this machine that was free just now.
+pub(crate) fn free_address() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// A place whose processes retry quickly, trust these gateways' secrets, and are called back at the address that is returned,
+/// where an API is to listen.
+pub(crate) fn place_of(names: &[&str], env: &[(&'static str, &str)]) -> (Place, String) {
+    let mut place = Place::new(&[("PSP_GATEWAY_SECRET", SECRET), ("PSP_LOG", "warn,psp=info")]);
+    let address = free_address();
+    let secrets: Vec<_> = names.iter().map(|name| format!("{name}={SECRET}")).collect();
+    place.set("PSP_GATEWAY_SECRETS", &secrets.join(","));
+    place.set("PSP_PUBLIC_URL", &format!("http://{address}"));
+    for (name, value) in [("PSP_RETRY_BASE_MS", "10"), ("PSP_RETRY_MAX_MS", "100")].iter().chain(env) {
+        place.set(name, value);
+    }
+    (place, address)
+}
+
+/// Starts a simulator and adds it as a gateway of that name and protocol.
+pub(crate) async fn add_gateway(place: &Place, name: &str, protocol: &str, args: &[&str]) -> Process {
+    let simulator = start_simulator(place, args).await;
+    let path = if protocol == "xml" { "/soap" } else { "" };
+    let url = format!("http://{}{path}", simulator.address);
+    place.run(&["gateways", "add", name, "--protocol", protocol, "--url", &url]);
+    simulator
+}
+
+pub(crate) async fn start_simulator(place: &Place, args: &[&str]) -> Process {
+    place.start(&[&["gateway-simulator", "--listen", "127.0.0.1:0"], args].concat()).await
+}
+
+/// Starts everything, with the API at that address.
+pub(crate) async fn serve_at(place: &Place, address: &str) -> Process {
+    place.start_with(&["serve"], &[("PSP_LISTEN", address)]).await
+}
+
+pub(crate) async fn totals(simulator: &Api) -> Value {
+    simulator.get("", "/admin/totals").await.json()
+}
+
+pub(crate) async fn behave(simulator: &Api, change: &Value) {
+    let request = Request::patch("/admin/behaviour").header("host", "x").header("content-type", "application/json");
+    let request = request.body(Full::from(change.to_string())).unwrap();
+    let answer = simulator.client().await.send(request).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text);
+}
+
+/// How often a simulator charged.
+pub(crate) async fn charges(simulator: &Api) -> u64 {
+    totals(simulator).await["charges"].as_u64().unwrap()
+}
+
+pub(crate) async fn await_charges(simulator: &Api, wanted: u64) {
+    let begun = Instant::now();
+    while charges(simulator).await < wanted {
+        assert!(begun.elapsed() < PATIENCE, "{}", totals(simulator).await);
+        pause().await;
+    }
+}
+
+/// A POST with a body of that type, for a customer or for none.
+pub(crate) async fn post(api: &Api, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let mut request = Request::post(path).header("host", "psp");
+    if !headers.iter().any(|(name, _)| *name == "content-type") {
+        request = request.header("content-type", "application/json");
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    api.client().await.send(request.body(Full::from(body.to_owned())).unwrap()).await.unwrap()
+}
+
+/// Asks for JSON without naming a customer, until the answer is as wanted.
+pub(crate) async fn until(api: &Api, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let begun = Instant::now();
+    let mut client = api.client().await;
+    loop {
+        let request = Request::get(path).header("host", "psp").body(Full::default()).unwrap();
+        let json = client.send(request).await.unwrap().json();
+        if wanted(&json) {
+            return json;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{path} stays {json}");
+        pause().await;
+    }
+}

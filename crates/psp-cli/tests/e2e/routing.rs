@@ -1,0 +1,173 @@
+//! Payments over several gateways that fail.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::acquirers::{add_gateway, behave, charges, place_of, serve_at, totals, until};
+use crate::support::{Api, Place, Process, example_with, pause};
+
+/// Two simulators, of which `first` has the better priority everywhere, and everything else in one process.
+async fn world(env: &[(&'static str, &str)]) -> (Place, Process, Process, Process) {
+    let (place, address) = place_of(&["first", "second"], env);
+    place.run(&["migrate"]);
+    let first = add_gateway(&place, "first", "json", &[]).await;
+    let second = add_gateway(&place, "second", "xml", &[]).await;
+    place.run(&["gateways", "route", "first", "--priority", "1"]);
+    place.run(&["gateways", "route", "second", "--priority", "2"]);
+    let psp = serve_at(&place, &address).await;
+    (place, first, second, psp)
+}
+
+/// Pays, and waits for that status.
+async fn pay(psp: &Api, fields: &Value, status: &str) -> Value {
+    let answer = psp.post("123", &example_with(fields)).await;
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    let path = format!("/transactions/{}", answer.json()["id"].as_str().unwrap());
+    psp.until("123", &path, |payment| payment["status"] == status).await
+}
+
+async fn breaker(psp: &Api, name: &str, state: &str) {
+    let is_so = |list: &Value| {
+        let named = list.as_array().unwrap().iter().find(|gateway| gateway["name"] == name);
+        named.is_some_and(|gateway| gateway["breaker"]["state"] == state)
+    };
+    until(psp, "/gateways", is_so).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_gateway_is_asked_and_the_second_one_when_it_is_down() {
+    let (_place, first, second, psp) = world(&[]).await;
+    pay(&psp, &json!({}), "pending_payment").await;
+    assert_eq!((charges(&first).await, charges(&second).await), (1, 0));
+    behave(&first, &json!({ "outage": true })).await;
+    pay(&psp, &json!({}), "pending_payment").await;
+    assert_eq!((charges(&first).await, charges(&second).await), (1, 1));
+    // A decline is final: the other one is not asked.
+    behave(&first, &json!({ "outage": false })).await;
+    pay(&psp, &json!({ "card_number": "4000000000009995" }), "declined").await;
+    assert_eq!(charges(&second).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_too_slow_is_voided_and_the_next_one_charges() {
+    let (_place, first, second, psp) = world(&[("PSP_GATEWAY_TIMEOUT_MS", "1000")]).await;
+    // It takes the payment and answers after the time-out; voids are answered as slowly as everything else.
+    behave(&first, &json!({ "lost_rate": 1.0 })).await;
+    let begun = Instant::now();
+    let answer = psp.post("123", &example_with(&json!({}))).await.json();
+    while charges(&first).await == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        pause().await;
+    }
+    behave(&first, &json!({ "lost_rate": 0.0 })).await;
+    let path = format!("/transactions/{}", answer["id"].as_str().unwrap());
+    psp.until("123", &path, |payment| payment["status"] == "pending_payment").await;
+    let (at_first, at_second) = (totals(&first).await, totals(&second).await);
+    let standing = |totals: &Value| totals["charges"].as_u64().unwrap() - totals["voided"].as_u64().unwrap();
+    assert_eq!(standing(&at_first) + standing(&at_second), 1, "{at_first} {at_second}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_all_are_down_it_is_tried_again_with_growing_delays_and_fails() {
+    let env = [("PSP_RETRY_BASE_MS", "50"), ("PSP_RETRY_MAX_MS", "5000"), ("PSP_BREAKER_FAILURES", "1000")];
+    let (place, first, second, psp) = world(&env).await;
+    for gateway in [&first, &second] {
+        behave(gateway, &json!({ "outage": true })).await;
+    }
+    let failed = pay(&psp, &json!({}), "failed").await;
+    assert_eq!(failed["status_reason"], "gateway_unavailable");
+    assert_eq!((charges(&first).await, charges(&second).await), (0, 0));
+    assert_eq!(place.run(&["dlq", "list", "--json"]).trim(), "[]", "it ended, so it is no dead letter");
+    let log = psp.log();
+    let retries = log.lines().filter(|line| line.contains("will be retried")).count();
+    assert_eq!(retries, 4, "five rounds: {log}");
+    // Each delay is at least twice the one before, without its random part.
+    let created: chrono::DateTime<chrono::Utc> = failed["created_at"].as_str().unwrap().parse().unwrap();
+    let updated: chrono::DateTime<chrono::Utc> = failed["updated_at"].as_str().unwrap().parse().unwrap();
+    assert!(updated - created >= chrono::TimeDelta::milliseconds(50 + 100 + 200 + 400), "{failed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_breaker_opens_after_the_failures_that_are_configured_and_closes_by_a_probe() {
+    let env = [("PSP_BREAKER_FAILURES", "3"), ("PSP_BREAKER_OPEN_MS", "1500")];
+    let (_place, first, second, psp) = world(&env).await;
+    breaker(&psp, "first", "closed").await;
+    behave(&first, &json!({ "outage": true })).await;
+    for _ in 0..3 {
+        pay(&psp, &json!({}), "pending_payment").await;
+    }
+    breaker(&psp, "first", "open").await;
+    let metrics = psp.get("", "/metrics").await.text;
+    assert!(metrics.contains("psp_gateway_breaker{gateway=\"first\"} 2"), "{metrics}");
+    assert_eq!(charges(&second).await, 3);
+    behave(&first, &json!({ "outage": false })).await;
+    // Once its time is over a payment is the probe that closes it.
+    let begun = Instant::now();
+    while charges(&first).await == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "nobody tries whether it is back");
+        pay(&psp, &json!({}), "pending_payment").await;
+    }
+    breaker(&psp, "first", "closed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_country_has_its_gateway_and_one_without_a_route_the_default() {
+    let (place, address) = place_of(&["brazil", "rupees"], &[]);
+    place.run(&["migrate"]);
+    let brazil = add_gateway(&place, "brazil", "json", &[]).await;
+    let rupees = add_gateway(&place, "rupees", "xml", &[]).await;
+    place.run(&["gateways", "route", "brazil", "--country", "BR"]);
+    place.run(&["gateways", "route", "rupees", "--currency", "INR", "--method", "credit_card"]);
+    let psp = serve_at(&place, &address).await;
+    for (fields, at_brazil, at_rupees) in [
+        (json!({ "country": "BR" }), 1, 0),
+        (json!({ "currency": "INR" }), 1, 1),
+        // The sandbox.
+        (json!({ "country": "AR" }), 1, 1),
+        (json!({}), 1, 1),
+        // The one that is asked for.
+        (json!({ "gateway": "rupees" }), 1, 2),
+        (json!({ "country": "BR", "gateway": "sandbox" }), 1, 2),
+    ] {
+        pay(&psp, &fields, "pending_payment").await;
+        assert_eq!((charges(&brazil).await, charges(&rupees).await), (at_brazil, at_rupees), "{fields}");
+    }
+    let refused = psp.post("123", &example_with(&json!({ "gateway": "nobody", "country": "XX" }))).await;
+    assert_eq!((refused.status.as_u16(), refused.faults()), (422, vec!["country".to_owned(), "gateway".to_owned()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_are_added_routed_disabled_and_listed() {
+    let (place, address) = place_of(&["acme"], &[]);
+    place.run(&["migrate"]);
+    let acme = add_gateway(&place, "acme", "json", &[]).await;
+    place.run(&["gateways", "route", "acme", "--retry-declines", "issuer_unavailable"]);
+    let listed: Value = serde_json::from_str(&place.run(&["gateways", "list", "--json"])).unwrap();
+    assert!(listed.to_string().contains("issuer_unavailable") && !listed.to_string().contains("secret"), "{listed}");
+    let psp = serve_at(&place, &address).await;
+    pay(&psp, &json!({}), "pending_payment").await;
+    place.run(&["gateways", "disable", "acme"]);
+    until(&psp, "/gateways", |list| {
+        list.as_array().unwrap().iter().any(|gateway| gateway["name"] == "acme" && gateway["enabled"] == false)
+    })
+    .await;
+    // The table says so at once; processes read it every few seconds.
+    let begun = Instant::now();
+    loop {
+        let before = charges(&acme).await;
+        pay(&psp, &json!({}), "pending_payment").await;
+        if charges(&acme).await == before {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "it is still asked");
+    }
+    for wrong in [
+        vec!["gateways", "add", "acme", "--protocol", "json", "--url", "http://acquirer.example"],
+        vec!["gateways", "enable", "nobody"],
+        vec!["gateways", "route", "nobody"],
+        vec!["gateways", "route", "acme", "--country", "XX"],
+    ] {
+        assert!(!place.command(&wrong).output().unwrap().status.success(), "{wrong:?}");
+    }
+}
