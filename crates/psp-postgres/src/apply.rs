@@ -10,6 +10,7 @@ use sqlx::{Acquire, PgConnection};
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use crate::attempts::stored_number;
 use crate::classify::{Failure, attempts, classify, unavailable};
 use crate::columns::Columns;
 use crate::connection::PgStore;
@@ -136,52 +137,87 @@ async fn write_apart(
 }
 
 /// Writes one round: one statement, whatever its size. Returns the places of the change sets of which nothing was written,
-/// because their idempotency key is taken or their version is stale.
+/// because their card's token is spent, their idempotency key is taken or their version is stale.
 #[expect(clippy::too_many_lines, clippy::many_single_char_names, reason = "one statement with its columns")]
 async fn write(
     connection: &mut PgConnection,
     round: &[&ChangeSet],
     now: DateTime<Utc>,
 ) -> Result<Vec<usize>, sqlx::Error> {
-    let Columns { keys: k, inserts: t, updates: u, payables: p, events: e } = Columns::of(round);
+    let Columns { tokens: s, keys: k, inserts: t, updates: u, attempts: a, payables: p, events: e } =
+        Columns::of(round);
     let refused = sqlx::query_scalar!(
-        r#"WITH asked_keys AS (
-            SELECT * FROM UNNEST($1::int[], $2::text[], $3::text[], $4::bytea[], $5::smallint[], $6::text[], $7::timestamptz[])
+        r#"WITH asked_tokens AS (
+            SELECT * FROM UNNEST($1::int[], $2::uuid[]) AS s (n, token)
+        ), held_tokens AS (
+            SELECT token FROM card_tokens WHERE token = ANY ($2) ORDER BY token FOR UPDATE
+        ), tokenless AS (
+            SELECT n FROM asked_tokens WHERE token NOT IN (SELECT token FROM held_tokens)
+        ), asked_keys AS (
+            SELECT * FROM UNNEST($3::int[], $4::text[], $5::text[], $6::bytea[], $7::smallint[],
+                    $8::text[], $9::timestamptz[])
                 AS k (n, customer_id, key, fingerprint, status, body, expires_at)
         ), taken_keys AS (
             INSERT INTO idempotency_keys AS old (customer_id, key, fingerprint, status, body, expires_at)
-            SELECT customer_id, key, fingerprint, status, body, expires_at FROM asked_keys ORDER BY customer_id, key
+            SELECT customer_id, key, fingerprint, status, body, expires_at FROM asked_keys
+            WHERE n <> ALL (ARRAY (SELECT n FROM tokenless)) ORDER BY customer_id, key
             ON CONFLICT (customer_id, key) DO UPDATE SET fingerprint = excluded.fingerprint, status = excluded.status,
                 body = excluded.body, expires_at = excluded.expires_at
-            WHERE old.expires_at <= $8
+            WHERE old.expires_at <= $10
             RETURNING old.customer_id, old.key
         ), updated AS (
             UPDATE transactions AS t SET status = u.status, status_reason = u.status_reason, gateway = u.gateway,
-                gateway_reference = u.gateway_reference, waiting_payables = u.waiting_payables, version = u.version,
-                updated_at = u.updated_at, sealed_card = NULL
-            FROM UNNEST($9::int[], $10::uuid[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[],
-                    $16::smallint[], $17::bigint[], $18::timestamptz[])
-                AS u (n, id, expected, status, status_reason, gateway, gateway_reference, waiting_payables, version, updated_at)
-            WHERE t.id = ANY ($10) AND t.id = u.id AND t.version = u.expected
+                gateway_reference = u.gateway_reference, waiting_payables = t.waiting_payables + u.waiting_payables,
+                version = u.version, sequence = u.sequence, updated_at = u.updated_at,
+                sealed_card = CASE WHEN u.keeps_card THEN t.sealed_card END
+            FROM UNNEST($11::int[], $12::uuid[], $13::bigint[], $14::text[], $15::text[], $16::text[],
+                    $17::text[], $18::smallint[], $19::bigint[], $20::bigint[], $21::timestamptz[],
+                    $22::bool[])
+                AS u (n, id, expected, status, status_reason, gateway, gateway_reference, waiting_payables, version,
+                    sequence, updated_at, keeps_card)
+            WHERE t.id = ANY ($12) AND t.id = u.id AND t.version = u.expected
             RETURNING u.n
         ), refused AS (
             SELECT n FROM asked_keys WHERE (customer_id, key) NOT IN (SELECT customer_id, key FROM taken_keys)
-            UNION ALL (SELECT n FROM UNNEST($9::int[]) AS u (n) EXCEPT SELECT n FROM updated)
+            UNION SELECT n FROM tokenless
+            UNION (SELECT n FROM UNNEST($11::int[]) AS u (n) EXCEPT SELECT n FROM updated)
+        ), spent AS (
+            DELETE FROM card_tokens WHERE token = ANY (ARRAY (
+                SELECT token FROM asked_tokens WHERE n <> ALL (ARRAY (SELECT n FROM refused))))
         ), inserted AS (
-            INSERT INTO transactions (id, customer_id, description, amount, currency, payment_method, card_holder_name,
-                card_expiry, card_last_four, card_brand, installments, status, version, created_at, updated_at, sealed_card)
-            SELECT id, customer_id, description, amount, currency, payment_method, card_holder_name, card_expiry,
-                card_last_four, card_brand, installments, status, version, created_at, updated_at, sealed_card
-            FROM UNNEST($19::int[], $20::uuid[], $21::text[], $22::text[], $23::bigint[], $24::text[], $25::text[],
-                    $26::text[], $27::int[], $28::text[], $29::text[], $30::smallint[], $31::text[], $32::bigint[],
-                    $33::timestamptz[], $34::timestamptz[], $35::bytea[])
-                AS t (n, id, customer_id, description, amount, currency, payment_method, card_holder_name, card_expiry,
-                    card_last_four, card_brand, installments, status, version, created_at, updated_at, sealed_card)
+            INSERT INTO transactions (id, kind, customer_id, description, amount, currency, payment_method,
+                card_holder_name, card_expiry, card_last_four, card_brand, installments, order_id, user_id, country,
+                requested_gateway, status, version, sequence, created_at, updated_at, sealed_card)
+            SELECT id, kind, customer_id, description, amount, currency, payment_method,
+                card_holder_name, card_expiry, card_last_four, card_brand, installments, order_id, user_id, country,
+                requested_gateway, status, version, sequence, created_at, updated_at, sealed_card
+            FROM UNNEST($23::int[], $24::uuid[], $25::text[], $26::text[], $27::text[], $28::bigint[],
+                    $29::text[], $30::text[], $31::text[], $32::int[], $33::text[],
+                    $34::text[], $35::smallint[], $36::text[], $37::text[], $38::text[],
+                    $39::text[], $40::text[], $41::bigint[], $42::bigint[], $43::timestamptz[],
+                    $44::timestamptz[], $45::bytea[])
+                AS t (n, id, kind, customer_id, description, amount, currency, payment_method,
+                    card_holder_name, card_expiry, card_last_four, card_brand, installments, order_id, user_id, country,
+                    requested_gateway, status, version, sequence, created_at, updated_at, sealed_card)
             WHERE n <> ALL (ARRAY (SELECT n FROM refused))
+        ), written_attempts AS (
+            INSERT INTO gateway_attempts AS old (transaction_id, number, gateway, reference, state, gateway_reference,
+                reason, check_at, created_at, updated_at)
+            SELECT transaction_id, number, gateway, reference, state, gateway_reference, reason, check_at, created_at,
+                updated_at
+            FROM UNNEST($46::int[], $47::uuid[], $48::smallint[], $49::text[], $50::uuid[], $51::text[],
+                    $52::text[], $53::text[], $54::timestamptz[], $55::timestamptz[], $56::timestamptz[])
+                AS a (n, transaction_id, number, gateway, reference, state, gateway_reference, reason, check_at,
+                    created_at, updated_at)
+            WHERE n <> ALL (ARRAY (SELECT n FROM refused))
+            ON CONFLICT (transaction_id, number) DO UPDATE SET gateway = excluded.gateway,
+                reference = excluded.reference, state = excluded.state, gateway_reference = excluded.gateway_reference,
+                reason = excluded.reason, check_at = excluded.check_at, created_at = excluded.created_at,
+                updated_at = excluded.updated_at
         ), new_payables AS (
-            SELECT * FROM UNNEST($36::int[], $37::uuid[], $38::uuid[], $39::smallint[], $40::text[], $41::text[],
-                    $42::numeric[], $43::bigint[], $44::bigint[], $45::text[], $46::timestamptz[], $47::timestamptz[],
-                    $48::timestamptz[])
+            SELECT * FROM UNNEST($57::int[], $58::uuid[], $59::uuid[], $60::smallint[], $61::text[], $62::text[],
+                    $63::numeric[], $64::bigint[], $65::bigint[], $66::text[], $67::timestamptz[],
+                    $68::timestamptz[], $69::timestamptz[])
                 AS p (n, id, transaction_id, installment, customer_id, currency, fee_percent, fee, receivable, status,
                     payment_date, created_at, updated_at)
             WHERE n <> ALL (ARRAY (SELECT n FROM refused))
@@ -201,12 +237,14 @@ async fn write(
         ), events AS (
             INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at, queue, visible_at)
             SELECT id, kind, aggregate_id, sequence, customer_id, body, sent_at, queue, visible_at
-            FROM UNNEST($49::int[], $50::uuid[], $51::text[], $52::uuid[], $53::bigint[], $54::text[], $55::text[],
-                    $56::timestamptz[], $57::text[], $58::timestamptz[])
+            FROM UNNEST($70::int[], $71::uuid[], $72::text[], $73::uuid[], $74::bigint[], $75::text[], $76::text[],
+                    $77::timestamptz[], $78::text[], $79::timestamptz[])
                 AS e (n, id, kind, aggregate_id, sequence, customer_id, body, sent_at, queue, visible_at)
             WHERE n <> ALL (ARRAY (SELECT n FROM refused))
         )
         SELECT n AS "n!" FROM refused"#,
+        &s.n,
+        &s.token,
         &k.n,
         &k.customer_id as &[&str],
         &k.key as &[&str],
@@ -224,24 +262,43 @@ async fn write(
         &u.gateway_reference as &[Option<&str>],
         &u.waiting_payables,
         &u.version,
+        &u.sequence,
         &u.updated_at,
+        &u.keeps_card,
         &t.n,
         &t.id,
+        &t.kind as &[&str],
         &t.customer_id as &[&str],
         &t.description as &[&str],
         &t.amount,
         &t.currency as &[&str],
         &t.payment_method as &[&str],
-        &t.card_holder_name as &[&str],
-        &t.card_expiry,
-        &t.card_last_four as &[&str],
-        &t.card_brand as &[&str],
+        &t.card_holder_name as &[Option<&str>],
+        &t.card_expiry as &[Option<i32>],
+        &t.card_last_four as &[Option<&str>],
+        &t.card_brand as &[Option<&str>],
         &t.installments,
+        &t.order_id as &[Option<&str>],
+        &t.user_id as &[Option<&str>],
+        &t.country as &[Option<&str>],
+        &t.requested_gateway as &[Option<&str>],
         &t.status as &[&str],
         &t.version,
+        &t.sequence,
         &t.created_at,
         &t.updated_at,
-        &t.sealed_card as &[&[u8]],
+        &t.sealed_card as &[Option<&[u8]>],
+        &a.n,
+        &a.transaction_id,
+        &a.number,
+        &a.gateway as &[&str],
+        &a.reference,
+        &a.state as &[&str],
+        &a.gateway_reference as &[Option<&str>],
+        &a.reason as &[Option<&str>],
+        &a.check_at as &[Option<DateTime<Utc>>],
+        &a.created_at,
+        &a.updated_at,
         &p.n,
         &p.id,
         &p.transaction_id,
@@ -280,17 +337,27 @@ async fn explain(
     if refused.is_empty() {
         return Ok(());
     }
-    let event = |n: &usize| changes[*n].events.first().map_or(Uuid::nil(), |event| event.id.0);
-    let events: Vec<_> = refused.iter().map(event).collect();
-    let transactions: Vec<_> = refused.iter().map(|n| changes[*n].transaction_id().0).collect();
+    let of_refused = || refused.iter().map(|n| &changes[*n]);
+    let events: Vec<_> = of_refused().map(|c| c.events.first().map_or(Uuid::nil(), |event| event.id.0)).collect();
+    let transactions: Vec<_> = of_refused().map(|change| change.transaction_id().0).collect();
+    let attempts: Vec<_> = of_refused().map(|c| c.attempts.last().filter(|_| c.events.is_empty())).collect();
+    let numbers: Vec<_> = attempts.iter().map(|a| a.map_or(0, stored_number)).collect();
+    let references: Vec<_> = attempts.iter().map(|a| a.map_or(Uuid::nil(), |a| a.reference.0)).collect();
+    let states: Vec<_> = attempts.iter().map(|a| a.map_or("", |a| a.state.as_str())).collect();
     let rows = sqlx::query!(
-        r#"SELECT e.id IS NOT NULL AS "there!", t.version AS "version?"
-        FROM UNNEST($1::uuid[], $2::uuid[]) WITH ORDINALITY AS asked (event, transaction, place)
+        r#"SELECT e.id IS NOT NULL OR a.number IS NOT NULL AS "there!", t.version AS "version?"
+        FROM UNNEST($1::uuid[], $2::uuid[], $3::smallint[], $4::uuid[], $5::text[])
+            WITH ORDINALITY AS asked (event, transaction, number, reference, state, place)
         LEFT JOIN outbox AS e ON e.id = asked.event AND e.id = ANY ($1)
         LEFT JOIN transactions AS t ON t.id = asked.transaction AND t.id = ANY ($2)
+        LEFT JOIN gateway_attempts AS a ON a.transaction_id = asked.transaction AND a.transaction_id = ANY ($2)
+            AND a.number = asked.number AND a.reference = asked.reference AND a.state = asked.state
         ORDER BY place"#,
         &events,
-        &transactions
+        &transactions,
+        &numbers,
+        &references,
+        &states as &[&str]
     );
     let rows = rows.fetch_all(connection).await?;
     for (n, row) in refused.iter().zip(rows) {

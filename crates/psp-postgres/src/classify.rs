@@ -1,5 +1,6 @@
 //! What a failure of the driver means.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use backon::ExponentialBuilder;
@@ -83,6 +84,11 @@ pub(crate) fn unavailable(error: sqlx::Error) -> StoreError {
         sqlx::Error::ColumnDecode { index, .. } => damaged(&index),
         error => StoreError::Unavailable(Box::new(error)),
     }
+}
+
+/// The value of a stored text.
+pub(crate) fn parse<T: FromStr>(text: &str, what: &str) -> Result<T, StoreError> {
+    text.parse().map_err(|_| damaged(what))
 }
 
 /// A stored value that the domain refuses.

@@ -1,18 +1,22 @@
 //! Rows as columns: what `UNNEST` takes.
 
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Utc};
 use psp_domain::{
-    ChangeSet, Event, IdempotencyRecord, Payable, PayableStatus, QueueName, SealedCard, Transaction, TransactionWrite,
+    Attempt, CardToken, ChangeSet, Country, Event, GatewayName, IdempotencyRecord, OrderId, Payable, PayableStatus,
+    QueueName, SealedCard, Transaction, TransactionWrite, UserId,
 };
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
+use crate::attempts::stored_number;
+use crate::transactions::stored_expiry;
+
 /// The columns of one table's rows. `n` names the change set that a row belongs to.
 macro_rules! columns {
-    ($(#[$doc:meta])* $name:ident { $($column:ident: $type:ty,)* }) => {
+    ($(#[$doc:meta])* $name:ident $(<$life:lifetime>)? { $($column:ident: $type:ty,)* }) => {
         $(#[$doc])*
         #[derive(Default)]
-        pub(crate) struct $name<'c> {
+        pub(crate) struct $name $(<$life>)? {
             pub(crate) n: Vec<i32>,
             $(pub(crate) $column: Vec<$type>,)*
         }
@@ -20,8 +24,15 @@ macro_rules! columns {
 }
 
 columns! {
+    /// Tokens of cards that are spent.
+    Tokens {
+        token: Uuid,
+    }
+}
+
+columns! {
     /// Idempotency keys.
-    Keys {
+    Keys<'c> {
         customer_id: &'c str,
         key: &'c str,
         fingerprint: &'c [u8],
@@ -33,29 +44,35 @@ columns! {
 
 columns! {
     /// New transactions.
-    Inserts {
+    Inserts<'c> {
         id: Uuid,
+        kind: &'c str,
         customer_id: &'c str,
         description: &'c str,
         amount: i64,
         currency: &'c str,
         payment_method: &'c str,
-        card_holder_name: &'c str,
-        card_expiry: i32,
-        card_last_four: &'c str,
-        card_brand: &'c str,
+        card_holder_name: Option<&'c str>,
+        card_expiry: Option<i32>,
+        card_last_four: Option<&'c str>,
+        card_brand: Option<&'c str>,
         installments: i16,
+        order_id: Option<&'c str>,
+        user_id: Option<&'c str>,
+        country: Option<&'c str>,
+        requested_gateway: Option<&'c str>,
         status: &'c str,
         version: i64,
+        sequence: i64,
         created_at: DateTime<Utc>,
         updated_at: DateTime<Utc>,
-        sealed_card: &'c [u8],
+        sealed_card: Option<&'c [u8]>,
     }
 }
 
 columns! {
     /// New states of transactions.
-    Updates {
+    Updates<'c> {
         id: Uuid,
         expected: i64,
         status: &'c str,
@@ -64,13 +81,31 @@ columns! {
         gateway_reference: Option<&'c str>,
         waiting_payables: i16,
         version: i64,
+        sequence: i64,
+        updated_at: DateTime<Utc>,
+        keeps_card: bool,
+    }
+}
+
+columns! {
+    /// Attempts that are new or changed.
+    Attempts<'c> {
+        transaction_id: Uuid,
+        number: i16,
+        gateway: &'c str,
+        reference: Uuid,
+        state: &'c str,
+        gateway_reference: Option<&'c str>,
+        reason: Option<&'c str>,
+        check_at: Option<DateTime<Utc>>,
+        created_at: DateTime<Utc>,
         updated_at: DateTime<Utc>,
     }
 }
 
 columns! {
     /// New payables.
-    Payables {
+    Payables<'c> {
         id: Uuid,
         transaction_id: Uuid,
         installment: i16,
@@ -88,7 +123,7 @@ columns! {
 
 columns! {
     /// Events.
-    Events {
+    Events<'c> {
         id: Uuid,
         kind: &'c str,
         aggregate_id: Uuid,
@@ -104,9 +139,11 @@ columns! {
 /// Every row of some change sets.
 #[derive(Default)]
 pub(crate) struct Columns<'c> {
+    pub(crate) tokens: Tokens,
     pub(crate) keys: Keys<'c>,
     pub(crate) inserts: Inserts<'c>,
     pub(crate) updates: Updates<'c>,
+    pub(crate) attempts: Attempts<'c>,
     pub(crate) payables: Payables<'c>,
     pub(crate) events: Events<'c>,
 }
@@ -116,20 +153,31 @@ impl<'c> Columns<'c> {
     pub(crate) fn of(changes: &[&'c ChangeSet]) -> Self {
         let mut columns = Self::default();
         for (n, change) in (0..).zip(changes) {
+            if let Some(token) = change.spends {
+                columns.tokens.push(n, token);
+            }
             if let Some(record) = &change.idempotency {
                 columns.keys.push(n, record);
             }
             match &change.transaction {
-                TransactionWrite::Insert(transaction, card) => columns.inserts.push(n, transaction, card),
-                TransactionWrite::Update { transaction, expected_version } => {
+                TransactionWrite::Insert(transaction, card) => columns.inserts.push(n, transaction, card.as_ref()),
+                write @ TransactionWrite::Update { expected_version, .. } => {
                     let waiting = change.payables.iter().filter(|p| p.status == PayableStatus::WaitingFunds).count();
-                    columns.updates.push(n, transaction, *expected_version, waiting);
+                    columns.updates.push(n, write, *expected_version, waiting);
                 }
             }
+            change.attempts.iter().for_each(|attempt| columns.attempts.push(n, attempt));
             change.payables.iter().for_each(|payable| columns.payables.push(n, payable));
             change.events.iter().for_each(|event| columns.events.push(n, event));
         }
         columns
+    }
+}
+
+impl Tokens {
+    fn push(&mut self, n: i32, token: CardToken) {
+        self.n.push(n);
+        self.token.push(token.0);
     }
 }
 
@@ -146,41 +194,66 @@ impl<'c> Keys<'c> {
 }
 
 impl<'c> Inserts<'c> {
-    fn push(&mut self, n: i32, t: &'c Transaction, card: &'c SealedCard) {
-        let expiry = t.card.expiry.first_day();
+    fn push(&mut self, n: i32, t: &'c Transaction, sealed: Option<&'c SealedCard>) {
+        let (card, named) = (t.card.as_ref(), &t.named);
         self.n.push(n);
         self.id.push(t.id.0);
+        self.kind.push(t.kind.as_str());
         self.customer_id.push(t.customer_id.as_str());
         self.description.push(&t.description);
         self.amount.push(t.amount.minor());
         self.currency.push(t.amount.currency().code());
         self.payment_method.push(t.payment_method.as_str());
-        self.card_holder_name.push(t.card.holder_name.as_str());
-        self.card_expiry.push(expiry.year() * 100 + expiry.month().cast_signed());
-        self.card_last_four.push(&t.card.last_four);
-        self.card_brand.push(t.card.brand.as_str());
+        self.card_holder_name.push(card.map(|c| c.holder_name.as_str()));
+        self.card_expiry.push(card.map(stored_expiry));
+        self.card_last_four.push(card.map(|c| &*c.last_four));
+        self.card_brand.push(card.map(|c| c.brand.as_str()));
         self.installments.push(i16::from(t.installments.get()));
+        self.order_id.push(named.order_id.as_ref().map(OrderId::as_str));
+        self.user_id.push(named.user_id.as_ref().map(UserId::as_str));
+        self.country.push(named.country.map(Country::as_str));
+        self.requested_gateway.push(named.gateway.as_ref().map(GatewayName::as_str));
         self.status.push(t.status.as_str());
         self.version.push(t.version);
+        self.sequence.push(t.sequence);
         self.created_at.push(t.created_at);
         self.updated_at.push(t.updated_at);
-        self.sealed_card.push(&card.0);
+        self.sealed_card.push(sealed.map(|card| &*card.0));
     }
 }
 
 impl<'c> Updates<'c> {
-    fn push(&mut self, n: i32, t: &'c Transaction, expected: i64, waiting: usize) {
+    fn push(&mut self, n: i32, write: &'c TransactionWrite, expected: i64, waiting: usize) {
+        let t = write.transaction();
         let gateway = t.gateway.as_ref();
         self.n.push(n);
         self.id.push(t.id.0);
         self.expected.push(expected);
         self.status.push(t.status.as_str());
         self.status_reason.push(t.status_reason.as_deref());
-        self.gateway.push(gateway.map(|g| &*g.gateway));
+        self.gateway.push(gateway.map(|g| g.gateway.as_str()));
         self.gateway_reference.push(gateway.map(|g| &*g.reference));
         self.waiting_payables.push(i16::try_from(waiting).unwrap_or(i16::MAX));
         self.version.push(t.version);
+        self.sequence.push(t.sequence);
         self.updated_at.push(t.updated_at);
+        self.keeps_card.push(write.keeps_card());
+    }
+}
+
+impl<'c> Attempts<'c> {
+    fn push(&mut self, n: i32, a: &'c Attempt) {
+        self.n.push(n);
+        self.transaction_id.push(a.transaction_id.0);
+        self.number.push(stored_number(a));
+        self.gateway.push(a.gateway.as_str());
+        self.reference.push(a.reference.0);
+        self.state.push(a.state.as_str());
+        self.gateway_reference.push(a.gateway_reference.as_deref());
+        self.reason.push(a.reason.as_deref());
+        self.check_at.push(a.check_at);
+        self.created_at.push(a.created_at);
+        self.updated_at.push(a.updated_at);
     }
 }
 

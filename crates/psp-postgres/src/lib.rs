@@ -3,8 +3,8 @@
 //! # How it writes
 //!
 //! A batch of change sets is one statement in one trip: every table is written from arrays (`UNNEST`), and the statement is
-//! its own database transaction, so its end is the commit. It decides for each change set: where an idempotency key is
-//! taken or a version is stale, nothing of that change set is written. Only a batch that holds one transaction twice takes
+//! its own database transaction, so its end is the commit. It decides for each change set: where a card's token is spent, an
+//! idempotency key is taken or a version is stale, nothing of that change set is written. Only a batch that holds one transaction twice takes
 //! several statements and an explicit COMMIT. A unique violation rolls the statement back, and the batch is written one
 //! change set at a time, to give every one its own verdict.
 //!
@@ -14,8 +14,9 @@
 //!
 //! # Locks
 //!
-//! Always in this order: idempotency keys, payables, transactions, balances (by customer and currency), the figures of a
-//! settlement run. No lock is held across a network call.
+//! Always in this order: card tokens, idempotency keys, payables, transactions, their attempts, balances (by customer and
+//! currency), the figures of a settlement run. A sweep locks attempts that nobody holds, and waits for no lock. No lock is
+//! held across a network call.
 //!
 //! # Connections
 //!
@@ -23,12 +24,17 @@
 //! and a commit does not wait for the disk: losing a lease redelivers a message and nothing else), and reads (read only).
 
 mod apply;
+mod attempts;
 mod balances;
+mod callbacks;
+mod card_tokens;
 mod classify;
 mod columns;
 mod connection;
 mod dead_letters;
+mod gateways;
 mod idempotency;
+mod ids;
 mod leader;
 mod options;
 mod outbox;

@@ -13,6 +13,7 @@ use psp_domain::{Money, QueueName, SettlementRunId};
 
 use crate::classify::{Failure, attempts, classify, damaged, repeat, unavailable};
 use crate::connection::PgStore;
+use crate::ids::id_prefix;
 
 #[async_trait]
 impl SettlementStore for PgStore {
@@ -150,11 +151,12 @@ impl PgStore {
                 UPDATE transactions AS t SET waiting_payables = t.waiting_payables - d.paid,
                     status = CASE WHEN t.waiting_payables = d.paid THEN 'paid' ELSE t.status END,
                     version = CASE WHEN t.waiting_payables = d.paid THEN t.version + 1 ELSE t.version END,
+                    sequence = CASE WHEN t.waiting_payables = d.paid THEN t.sequence + 1 ELSE t.sequence END,
                     updated_at = CASE WHEN t.waiting_payables = d.paid THEN $3 ELSE t.updated_at END
                 FROM (SELECT transaction_id, count(*)::smallint AS paid FROM paid GROUP BY transaction_id) AS d
                 WHERE t.id = ANY (ARRAY (SELECT transaction_id FROM paid)) AND t.id = d.transaction_id
                     AND t.status = 'pending_payment'
-                RETURNING t.id, t.customer_id, t.version, t.amount, t.currency, t.status
+                RETURNING t.id, t.customer_id, t.sequence, t.amount, t.currency, t.status
             ), moved AS (
                 INSERT INTO balances AS old (customer_id, currency, available, waiting_funds)
                 SELECT customer_id, currency, sum(receivable)::bigint, -sum(receivable)::bigint FROM paid
@@ -173,7 +175,7 @@ impl PgStore {
                 FROM paid
             ), transaction_events AS (
                 INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at)
-                SELECT ($4 || substr(gen_random_uuid()::text, 16))::uuid, 'transaction.paid', id, version, customer_id,
+                SELECT ($4 || substr(gen_random_uuid()::text, 16))::uuid, 'transaction.paid', id, sequence, customer_id,
                     '{"status":"paid","amount":' || amount || ',"currency":"' || currency || '"}', $3
                 FROM counted WHERE status = 'paid'
             )
@@ -192,11 +194,4 @@ impl PgStore {
             transactions: row.transactions.unsigned_abs(),
         }))
     }
-}
-
-/// The first 15 characters of a UUIDv7 (RFC 9562, section 5.7) of that time: 48 bits of milliseconds and the version.
-/// Postgres appends the rest of a random UUID, whose variant stands in the same place.
-fn id_prefix(now: DateTime<Utc>) -> String {
-    let time = format!("{:012x}", now.timestamp_millis());
-    format!("{}-{}-7", &time[..8], &time[8..])
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use psp_domain::ports::{
     BalanceReader, Clock, Health, Leadership, PayableReader, Store, StoreError, SystemClock, TransactionReader,
 };
-use psp_domain::{ChangeSet, Currency, PageRequest, Transaction, Verdict};
+use psp_domain::{ChangeSet, Currency, PageRequest, Transaction, TransactionKind, Verdict};
 use psp_postgres::{PgLeadership, PgOptions, PgStore};
 use psp_testkit::fixtures;
 use psp_testkit::servers::{self, Database, Fault, FaultyProxy, PostgresServer};
@@ -65,7 +65,8 @@ async fn an_answer_lost_after_the_commit_is_asked_for_by_applying_the_same_again
     }
     assert!(again > 0, "no answer was lost");
     let customer = &transactions[0].customer_id;
-    let there = TransactionReader::list(&*direct, customer, PageRequest::default()).await.unwrap();
+    let there =
+        TransactionReader::list(&*direct, customer, TransactionKind::Payment, PageRequest::default()).await.unwrap();
     assert_eq!(there.items.len(), transactions.len());
 }
 
