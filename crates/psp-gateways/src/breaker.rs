@@ -109,7 +109,7 @@ async fn run<T>(
     if let Some(permit) = permit {
         permit.end(answer.is_ok());
     }
-    metrics.record(begun.elapsed(), answer.as_ref().map_or_else(|error| Outcome::of_error(error), outcome));
+    metrics.record(begun.elapsed(), answer.as_ref().map_or_else(Outcome::of_error, outcome));
     answer
 }
 
@@ -235,8 +235,12 @@ impl Breaker {
 
     /// Of a call that is never refused: its end counts while the breaker is closed.
     fn observe(&self) -> Option<Permit<'_>> {
-        let inner = self.lock();
-        (inner.phase == Phase::Closed).then_some(Permit { breaker: self, era: inner.era })
+        let (phase, era) = {
+            let inner = self.lock();
+            (inner.phase, inner.era)
+        };
+        // Made after the lock is given back: dropping a permit takes it.
+        (phase == Phase::Closed).then(|| Permit { breaker: self, era })
     }
 
     fn end(&self, era: u64, is_success: bool) {

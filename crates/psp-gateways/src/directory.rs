@@ -96,9 +96,9 @@ impl Directory {
         sources: Sources,
     ) -> Result<Self, OpenError> {
         let changed = Arc::new(Notify::new());
-        let made = make(&default).map_err(|fault| OpenError::Default(default.name.clone(), fault))?;
-        let made = Arc::new(BreakerGateway::new(made, options_of(&default, breaker), Arc::clone(&changed)));
-        let snapshot = Snapshot::of(&RoutingTable::default(), &HashMap::new(), &default.name, made);
+        let gateway = make(&default).map_err(|fault| OpenError::Default(default.name.clone(), fault))?;
+        let gateway = Arc::new(BreakerGateway::new(gateway, options_of(&default, breaker), Arc::clone(&changed)));
+        let snapshot = Snapshot::of(&RoutingTable::default(), &HashMap::new(), &default.name, gateway);
         let directory = Self {
             store,
             default,
