@@ -3,6 +3,7 @@
 //! Every response passes [`middleware`]: request id, limits, metrics, one line of log, the body of problems.
 
 mod balance;
+mod gateways;
 mod health;
 mod idempotency;
 mod middleware;
@@ -17,6 +18,7 @@ mod state;
 mod time;
 mod transactions;
 
+pub use gateways::{BreakerBody, GatewayBody, RouteBody, gateways};
 pub use openapi::openapi;
 pub use server::{IDLE_TIMEOUT, serve};
 pub use state::{RestOptions, RestPorts};

@@ -172,13 +172,14 @@ struct RouteMetrics {
 }
 
 /// The documented routes have handles of their own; everything else is counted together.
-const ROUTES: [(Method, &str); 8] = [
+const ROUTES: [(Method, &str); 9] = [
     (Method::POST, "/transactions"),
     (Method::GET, "/transactions"),
     (Method::GET, "/transactions/{id}"),
     (Method::GET, "/payables"),
     (Method::GET, "/payables/{id}"),
     (Method::GET, "/balance"),
+    (Method::GET, "/gateways"),
     (Method::GET, "/_liveness_check_"),
     (Method::GET, "/_readiness_check_"),
 ];

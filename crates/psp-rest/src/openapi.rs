@@ -15,7 +15,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::page::JSON;
 use crate::state::App;
-use crate::{balance, health, payables, transactions};
+use crate::{balance, gateways, health, payables, transactions};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -23,6 +23,7 @@ use crate::{balance, health, payables, transactions};
     tags(
         (name = "transactions", description = "Card payments"),
         (name = "payables", description = "What is owed for approved payments"),
+        (name = "gateways", description = "Who is asked for approval"),
         (name = "health", description = "For load balancers"),
     )
 )]
@@ -36,6 +37,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(payables::list))
         .routes(routes!(payables::find))
         .routes(routes!(balance::find))
+        .routes(routes!(gateways::list))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
 }

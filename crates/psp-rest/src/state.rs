@@ -3,9 +3,9 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use psp_domain::Currency;
+use psp_domain::{Currency, GatewayRecord};
 use psp_domain::ports::{
-    BalanceReader, Clock, Health, IdGenerator, PayableReader, RequestFingerprint, TransactionReader,
+    BalanceReader, Clock, GatewayStore, Health, IdGenerator, PayableReader, RequestFingerprint, TransactionReader,
 };
 use psp_domain::usecases::CreateTransaction;
 
@@ -23,6 +23,8 @@ pub struct RestPorts {
     pub payables: Arc<dyn PayableReader>,
     /// `GET /balance`.
     pub balances: Arc<dyn BalanceReader>,
+    /// `GET /gateways`.
+    pub gateway_store: Arc<dyn GatewayStore>,
     /// Tells whether an idempotency key comes back with the same request.
     pub fingerprints: Arc<dyn RequestFingerprint>,
     /// What readiness asks, by name.
@@ -34,6 +36,8 @@ pub struct RestPorts {
 pub struct RestOptions {
     /// The currency of a transaction that names none.
     pub default_currency: Currency,
+    /// The built-in gateway, as `GET /gateways` shows it.
+    pub default_gateway: GatewayRecord,
     /// Whether a card whose expiry has passed is refused (422); otherwise that is the issuer's to judge.
     pub refuse_expired_cards: bool,
     /// The most requests at once; one more is answered 503.

@@ -6,6 +6,7 @@ mod bad_input;
 mod bodies;
 mod documents;
 mod failures;
+mod gateways;
 mod idempotency;
 mod metrics;
 mod pages;

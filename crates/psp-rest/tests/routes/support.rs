@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use psp_domain::ports::{Clock, Health, RequestFingerprint, Store, StoreError, TransactionReader};
 use psp_domain::usecases::{CreateTransaction, Sources};
-use psp_domain::{ChangeSet, Currency, Fingerprint, Transaction, Verdict};
+use psp_domain::{ChangeSet, Currency, Fingerprint, GatewayProtocol, GatewayRecord, Transaction, Verdict};
 use psp_rest::{RestOptions, RestPorts, router};
 use psp_testkit::clock::FixedClock;
 use psp_testkit::fakes::{FailingStore, Memory, PlainVault};
@@ -148,11 +148,13 @@ impl World {
             transactions: memory.clone(),
             payables: memory.clone(),
             balances: memory.clone(),
+            gateway_store: memory.clone(),
             fingerprints: vault,
             health: vec![("memory", memory.clone())],
         };
         let mut options = RestOptions {
             default_currency: Currency::BRL,
+            default_gateway: sandbox(clock.now()),
             refuse_expired_cards: false,
             max_in_flight: 100,
             request_timeout: Duration::from_secs(10),
@@ -201,6 +203,18 @@ impl World {
 
     pub(crate) fn now(&self) -> chrono::DateTime<chrono::Utc> {
         self.clock.now()
+    }
+}
+
+/// The built-in gateway.
+fn sandbox(now: chrono::DateTime<chrono::Utc>) -> GatewayRecord {
+    GatewayRecord {
+        name: "sandbox".parse().unwrap(),
+        protocol: GatewayProtocol::Sandbox,
+        url: String::new(),
+        enabled: true,
+        created_at: now,
+        updated_at: now,
     }
 }
 
