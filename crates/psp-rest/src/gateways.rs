@@ -119,7 +119,12 @@ pub async fn gateways(
     Ok(bodies)
 }
 
-fn body(record: &GatewayRecord, default: &GatewayRecord, table: &RoutingTable, health: &[GatewayHealth]) -> GatewayBody {
+fn body(
+    record: &GatewayRecord,
+    default: &GatewayRecord,
+    table: &RoutingTable,
+    health: &[GatewayHealth],
+) -> GatewayBody {
     let routes = table.routes().iter().filter(|route| route.gateway == record.name);
     let of_gateway: Vec<_> = health.iter().filter(|health| health.gateway == record.name).collect();
     GatewayBody {

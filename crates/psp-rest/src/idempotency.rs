@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use psp_domain::{CustomerId, IdempotencyKey};
 use utoipa::IntoParams;
 
-use crate::problem::Fault;
+use crate::problem::{Fault, Problem};
 
 pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -34,6 +34,19 @@ pub(crate) fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Fault> 
     let text = value.to_str().unwrap_or_default();
     let key = if text.starts_with('"') { unquoted(text).unwrap_or_default() } else { text.into() };
     key.parse().map(Some).map_err(|error: psp_domain::InvalidName| Fault::new(path, error.to_string()))
+}
+
+/// 422: the key came with another request before.
+pub(crate) fn reused() -> Problem {
+    let fault = Fault::new("idempotency-key", "was used before with another request");
+    Problem { slug: "idempotency-key-reused", ..Problem::invalid(vec![fault]) }
+}
+
+/// 409: this process is still working on the key's first request.
+pub(crate) fn in_flight() -> Problem {
+    let detail = "the first request with this Idempotency-Key is still in flight";
+    let problem = Problem::new(StatusCode::CONFLICT, "in-flight", detail);
+    Problem { retry_after_seconds: Some(1), ..problem }
 }
 
 /// The content of a quoted string; `None` where it does not end properly.

@@ -3,20 +3,29 @@
 //! Every response passes [`middleware`]: request id, limits, metrics, one line of log, the body of problems.
 
 mod balance;
+mod callbacks;
+mod card_tokens;
+mod creation;
+mod fields;
+mod format;
 mod gateways;
 mod health;
 mod idempotency;
 mod middleware;
+mod new_payment;
 mod new_transaction;
 mod openapi;
 mod page;
 mod payables;
+mod payments;
 mod problem;
 mod request;
 mod server;
 mod state;
 mod time;
 mod transactions;
+mod transfers;
+mod xml;
 
 pub use gateways::{BreakerBody, GatewayBody, RouteBody, gateways};
 pub use openapi::openapi;

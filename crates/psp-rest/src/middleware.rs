@@ -14,6 +14,7 @@ use futures::FutureExt;
 use metrics::{Counter, Gauge, Histogram};
 use psp_domain::CardNumber;
 
+use crate::format::Format;
 use crate::problem::{Chain, Problem};
 use crate::request::CUSTOMER_HEADER;
 use crate::state::App;
@@ -31,11 +32,12 @@ pub(crate) async fn observe(State(app): State<Arc<App>>, request: Request, next:
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
     let customer = request.headers().get(CUSTOMER_HEADER).cloned();
+    let format = Format::of_problems(route, request.headers());
     let response = match InFlightPlace::take(&app, is_probe(route)) {
         Some(_place) => run(&app, request, next, &id).await,
         None => Problem::unavailable("overloaded", "too many requests at once").into_response(),
     };
-    let response = finish(response, &id);
+    let response = finish(response, &id, format);
 
     let elapsed = begun.elapsed().as_secs_f64();
     app.metrics.record(&method, route, response.status(), elapsed);
@@ -96,17 +98,17 @@ fn request_id(app: &App, request: &Request) -> HeaderValue {
 }
 
 /// Renders a problem, ours or axum's own, and sets the headers of every response.
-fn finish(mut response: Response, id: &HeaderValue) -> Response {
+fn finish(mut response: Response, id: &HeaderValue, format: Format) -> Response {
     let problem = response.extensions_mut().remove::<Problem>().or_else(|| foreign_problem(&response));
     if let Some(problem) = problem {
         if let Some(cause) = &problem.cause {
             let status = problem.status.as_u16();
             tracing::error!(request_id = text(id), status, error = %Chain(cause.as_ref()), "a request failed");
         }
-        let body = problem.render(text(id));
+        let body = problem.render(text(id), format);
         let headers = response.headers_mut();
         headers.remove(header::CONTENT_LENGTH);
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.problem_type()));
         *response.body_mut() = Body::from(body);
     }
     let headers = response.headers_mut();
@@ -172,7 +174,7 @@ struct RouteMetrics {
 }
 
 /// The documented routes have handles of their own; everything else is counted together.
-const ROUTES: [(Method, &str); 9] = [
+const ROUTES: [(Method, &str); 19] = [
     (Method::POST, "/transactions"),
     (Method::GET, "/transactions"),
     (Method::GET, "/transactions/{id}"),
@@ -180,11 +182,21 @@ const ROUTES: [(Method, &str); 9] = [
     (Method::GET, "/payables/{id}"),
     (Method::GET, "/balance"),
     (Method::GET, "/gateways"),
+    (Method::POST, "/api/v1/payments"),
+    (Method::GET, "/api/v1/payments"),
+    (Method::GET, "/api/v1/payments/{id}"),
+    (Method::POST, "/api/v1/payments/{id}/cancel"),
+    (Method::POST, "/card_tokens"),
+    (Method::POST, "/deposit"),
+    (Method::GET, "/deposits/{id}"),
+    (Method::POST, "/withdrawal"),
+    (Method::GET, "/withdrawals/{id}"),
+    (Method::POST, "/callback/{transaction_id}"),
     (Method::GET, "/_liveness_check_"),
     (Method::GET, "/_readiness_check_"),
 ];
 
-const STATUSES: [u16; 13] = [200, 201, 307, 400, 404, 405, 409, 413, 415, 422, 431, 500, 503];
+const STATUSES: [u16; 16] = [200, 201, 202, 307, 400, 401, 404, 405, 406, 409, 413, 415, 422, 431, 500, 503];
 
 /// The method as a label; the row of everything else stands for all of them.
 fn label(method: &Method) -> String {

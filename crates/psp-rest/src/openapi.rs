@@ -13,15 +13,19 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use crate::format::{Format, SPEAK_XML};
 use crate::page::JSON;
 use crate::state::App;
-use crate::{balance, gateways, health, payables, transactions};
+use crate::{balance, callbacks, card_tokens, gateways, health, payables, payments, transactions, transfers};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
-    info(title = "psp", description = "A payment service provider. Amounts are integers in minor units; times are RFC 3339, UTC."),
+    info(title = "psp", description = "A payment service provider. Amounts are integers in minor units, but decimals of major units where a field says so; times are RFC 3339, UTC."),
     tags(
         (name = "transactions", description = "Card payments"),
+        (name = "payments", description = "Payments by any method, and tokens of cards to pay with"),
+        (name = "deposits and withdrawals", description = "Money of users in and out; JSON or XML"),
+        (name = "callbacks", description = "What gateways tell; JSON or XML"),
         (name = "payables", description = "What is owed for approved payments"),
         (name = "gateways", description = "Who is asked for approval"),
         (name = "health", description = "For load balancers"),
@@ -34,6 +38,15 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(transactions::create, transactions::list))
         .routes(routes!(transactions::find))
+        .routes(routes!(payments::create, payments::list))
+        .routes(routes!(payments::find))
+        .routes(routes!(payments::cancel))
+        .routes(routes!(card_tokens::create))
+        .routes(routes!(transfers::create_deposit))
+        .routes(routes!(transfers::find_deposit))
+        .routes(routes!(transfers::create_withdrawal))
+        .routes(routes!(transfers::find_withdrawal))
+        .routes(routes!(callbacks::receive))
         .routes(routes!(payables::list))
         .routes(routes!(payables::find))
         .routes(routes!(balance::find))
@@ -45,9 +58,13 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<App>> {
 /// The OpenAPI document, generated from the routes.
 pub fn openapi() -> OpenApi {
     let mut document = routes().into_openapi();
-    let items = document.paths.paths.values_mut();
-    for operation in items.flat_map(|item| [item.get.as_mut(), item.post.as_mut()]).flatten() {
-        complete(operation);
+    for (path, item) in &mut document.paths.paths {
+        for operation in [item.get.as_mut(), item.post.as_mut()].into_iter().flatten() {
+            complete(operation);
+            if SPEAK_XML.contains(&path.as_str()) {
+                add_xml(operation);
+            }
+        }
     }
     document
 }
@@ -74,6 +91,32 @@ fn complete(operation: &mut Operation) {
             response.headers.insert("retry-after".to_owned(), seconds.into());
         }
     }
+}
+
+/// Adds XML beside JSON: the same schema, under the other content types.
+fn add_xml(operation: &mut Operation) {
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        let added = in_xml(&body.content);
+        body.content.extend(added);
+    }
+    for response in operation.responses.responses.values_mut() {
+        let RefOr::T(response) = response else { continue };
+        let added = in_xml(&response.content);
+        response.content.extend(added);
+    }
+}
+
+/// What is there in JSON, by the content types that it has in XML.
+fn in_xml<'c, C: Clone + 'c>(content: impl IntoIterator<Item = (&'c String, &'c C)>) -> Vec<(String, C)> {
+    let twins = |(content_type, content): (&String, &C)| {
+        let twin = |xml: Format| {
+            let is_body = content_type == Format::Json.media_type();
+            let twin = if is_body { xml.media_type() } else { xml.problem_type() };
+            (twin.to_owned(), content.clone())
+        };
+        [Format::Xml, Format::TextXml].map(twin)
+    };
+    content.into_iter().flat_map(twins).collect()
 }
 
 fn problem(description: &str) -> OpenApiResponse {

@@ -1,16 +1,20 @@
 //! Pages of lists: `page` and `limit`, or `cursor` and `limit`; the next page is in the `Link` header (RFC 8288).
 
+use std::sync::Arc;
+
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use psp_domain::{PageRequest, Position};
+use psp_domain::{CustomerId, PageRequest, Position};
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 use uuid::Uuid;
 use validator::{Validate, ValidationErrors};
 
 use crate::problem::{Fault, Problem};
+use crate::request::{customer, customer_or_default};
+use crate::state::App;
 
 /// Which part of a list.
 #[derive(Debug, Deserialize, IntoParams, Validate)]
@@ -58,24 +62,29 @@ fn faults(errors: &ValidationErrors) -> Vec<Fault> {
 
 /// The page that a request asks for, with its customer: both are checked, and all faults are told together.
 pub(crate) struct ListRequest {
-    pub(crate) customer: psp_domain::CustomerId,
+    pub(crate) customer: CustomerId,
     pub(crate) page: PageRequest,
     path: String,
 }
 
+/// The same of a request that need not name its customer.
+pub(crate) struct ListRequestOrDefault(pub(crate) ListRequest);
+
 impl<S: Send + Sync> FromRequestParts<S> for ListRequest {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let mut all = Vec::new();
-        let customer = crate::request::customer(&parts.headers).map_err(|fault| all.push(fault)).ok();
-        let query = Query::<PageQuery>::from_request_parts(parts, state).await;
-        let query = query.map_err(|_| all.push(Fault::new("query", "must name each parameter once"))).ok();
-        let page = query.and_then(|Query(query)| query.page_request().map_err(|faults| all.extend(faults)).ok());
-        match (customer, page) {
-            (Some(customer), Some(page)) => Ok(Self { customer, page, path: parts.uri.path().to_owned() }),
-            _ => Err(Problem::invalid(all)),
-        }
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let customer = customer(&parts.headers);
+        Self::read(parts, customer)
+    }
+}
+
+impl FromRequestParts<Arc<App>> for ListRequestOrDefault {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let customer = customer_or_default(app, &parts.headers);
+        ListRequest::read(parts, customer).map(Self)
     }
 }
 
@@ -97,6 +106,18 @@ impl PageQuery {
 }
 
 impl ListRequest {
+    fn read(parts: &Parts, customer: Result<CustomerId, Fault>) -> Result<Self, Problem> {
+        let mut all = Vec::new();
+        let customer = customer.map_err(|fault| all.push(fault)).ok();
+        let query = Query::<PageQuery>::try_from_uri(&parts.uri);
+        let query = query.map_err(|_| all.push(Fault::new("query", "must name each parameter once"))).ok();
+        let page = query.and_then(|Query(query)| query.page_request().map_err(|faults| all.extend(faults)).ok());
+        match (customer, page) {
+            (Some(customer), Some(page)) => Ok(Self { customer, page, path: parts.uri.path().to_owned() }),
+            _ => Err(Problem::invalid(all)),
+        }
+    }
+
     /// The rows as JSON, with a link to the page after `next` where there is one.
     pub(crate) fn respond(&self, rows: &[impl Serialize], next: Option<Uuid>) -> Response {
         let Ok(json) = serde_json::to_vec(rows) else { return Problem::internal().into_response() };

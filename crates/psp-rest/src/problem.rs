@@ -11,6 +11,14 @@ use psp_domain::ports::StoreError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::format::Format;
+use crate::xml;
+
+/// The namespace of problems in XML (RFC 9457, appendix B).
+const XML_NAMESPACE: &str = "urn:ietf:rfc:7807";
+/// How a request without a good signature is to be made: as `docs/gateway-protocol.md` has it.
+const CHALLENGE: HeaderValue = HeaderValue::from_static("psp-signature");
+
 /// One fault of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Fault {
@@ -79,6 +87,40 @@ pub(crate) struct ProblemBody<'a> {
     errors: &'a [Fault],
 }
 
+/// A problem as it is sent: `application/problem+xml`. An array is an element with an `i` for each item.
+#[derive(Serialize)]
+struct ProblemElement<'a> {
+    #[serde(rename = "@xmlns")]
+    namespace: &'static str,
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    instance: String,
+    #[serde(skip_serializing_if = "FaultElements::is_empty")]
+    errors: FaultElements<'a>,
+}
+
+#[derive(Serialize)]
+struct FaultElements<'a> {
+    i: &'a [Fault],
+}
+
+impl FaultElements<'_> {
+    const fn is_empty(&self) -> bool {
+        self.i.is_empty()
+    }
+}
+
+impl<'a> From<ProblemBody<'a>> for ProblemElement<'a> {
+    fn from(body: ProblemBody<'a>) -> Self {
+        let ProblemBody { kind, title, status, detail, instance, errors } = body;
+        let errors = FaultElements { i: errors };
+        Self { namespace: XML_NAMESPACE, kind, title, status, detail, instance, errors }
+    }
+}
+
 impl Problem {
     pub(crate) fn new(status: StatusCode, slug: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status, slug, detail: detail.into(), ..Self::default() }
@@ -112,7 +154,7 @@ impl Problem {
     }
 
     /// The body of this problem for a request.
-    pub(crate) fn render(&self, request_id: &str) -> Vec<u8> {
+    pub(crate) fn render(&self, request_id: &str, format: Format) -> Vec<u8> {
         let body = ProblemBody {
             kind: format!("urn:psp:problem:{}", self.slug),
             title: self.status.canonical_reason().unwrap_or("Error"),
@@ -121,7 +163,12 @@ impl Problem {
             instance: format!("urn:psp:request:{request_id}"),
             errors: &self.errors,
         };
-        serde_json::to_vec(&body).unwrap_or_default()
+        match format {
+            Format::Json => serde_json::to_vec(&body).unwrap_or_default(),
+            Format::Xml | Format::TextXml => {
+                xml::element("problem", &ProblemElement::from(body)).unwrap_or_default().into_bytes()
+            }
+        }
     }
 }
 
@@ -150,6 +197,9 @@ impl IntoResponse for Problem {
         let mut response = self.status.into_response();
         if let Some(seconds) = self.retry_after_seconds {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);
         }
         response.extensions_mut().insert(self);
         response

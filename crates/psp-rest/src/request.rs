@@ -1,5 +1,7 @@
 //! Reading requests: headers and bodies, with every fault gathered.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
@@ -11,6 +13,7 @@ use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
 use crate::problem::{Fault, Problem};
+use crate::state::App;
 
 pub(crate) const CUSTOMER_HEADER: HeaderName = HeaderName::from_static("x-customer-id");
 
@@ -22,6 +25,26 @@ pub(crate) struct CustomerHeaders {
     /// The merchant: visible ASCII.
     #[param(rename = "x-customer-id", min_length = 1, max_length = 128, pattern = "^[!-~]+$", example = "123")]
     customer_id: String,
+    /// Names the request in the answer, in problems and in logs: visible ASCII. One is made where there is none.
+    #[param(rename = "x-request-id", nullable = false, min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
+    request_id: Option<String>,
+}
+
+/// What a request carries that may belong to the configured customer.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "describes the headers; `customer_or_default` and the middleware read them")]
+pub(crate) struct OptionalCustomerHeaders {
+    /// The merchant: visible ASCII; the configured one where absent.
+    #[param(
+        rename = "x-customer-id",
+        nullable = false,
+        min_length = 1,
+        max_length = 128,
+        pattern = "^[!-~]+$",
+        example = "123"
+    )]
+    customer_id: Option<String>,
     /// Names the request in the answer, in problems and in logs: visible ASCII. One is made where there is none.
     #[param(rename = "x-request-id", nullable = false, min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
     request_id: Option<String>,
@@ -39,6 +62,11 @@ pub(crate) fn customer(headers: &HeaderMap) -> Result<CustomerId, Fault> {
     text.parse().map_err(|error: psp_domain::InvalidName| Fault::new(path, error.to_string()))
 }
 
+/// Whose request it is, where it need not say so: the configured customer's, then.
+pub(crate) fn customer_or_default(app: &App, headers: &HeaderMap) -> Result<CustomerId, Fault> {
+    if headers.contains_key(CUSTOMER_HEADER) { customer(headers) } else { Ok(app.options.default_customer.clone()) }
+}
+
 /// The customer of a request that has no other faults.
 pub(crate) struct Customer(pub(crate) CustomerId);
 
@@ -47,6 +75,17 @@ impl<S: Sync> FromRequestParts<S> for Customer {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         customer(&parts.headers).map(Self).map_err(|fault| Problem::invalid(vec![fault]))
+    }
+}
+
+/// The customer of a request that has no other faults and need not name one.
+pub(crate) struct CustomerOrDefault(pub(crate) CustomerId);
+
+impl FromRequestParts<Arc<App>> for CustomerOrDefault {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        customer_or_default(app, &parts.headers).map(Self).map_err(|fault| Problem::invalid(vec![fault]))
     }
 }
 
@@ -74,19 +113,23 @@ impl<S: Send + Sync> FromRequest<S> for JsonBytes {
             let detail = "the body must be JSON, with content-type: application/json";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail));
         }
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                let detail = format!("the body must be at most {} bytes", crate::MAX_BODY_BYTES);
-                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
-            } else {
-                Problem::new(StatusCode::BAD_REQUEST, "bad-request", "the body could not be read")
-            }
-        })?;
-        Ok(Self(bytes))
+        read_bytes(request, state).await.map(Self)
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// The bytes of a body, no larger than the limit.
+pub(crate) async fn read_bytes(request: Request, state: &(impl Send + Sync)) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, state).await.map_err(|rejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            let detail = format!("the body must be at most {} bytes", crate::MAX_BODY_BYTES);
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
+        } else {
+            Problem::new(StatusCode::BAD_REQUEST, "bad-request", "the body could not be read")
+        }
+    })
+}
+
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = value.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("application/json")
@@ -114,6 +157,14 @@ fn unreadable(error: &serde_json::Error) -> Problem {
 
 fn no_object() -> Problem {
     Problem::invalid(vec![Fault::new("", "must be a JSON object that names no field twice")])
+}
+
+/// The fields of a body that is a JSON object; where it is none, the faults that were found before are told with it.
+pub(crate) fn object_after<'b, T: Deserialize<'b>>(faults: &mut Vec<Fault>, body: &'b [u8]) -> Result<T, Problem> {
+    object(body).map_err(|mut problem| {
+        problem.errors.append(faults);
+        problem
+    })
 }
 
 /// Takes the fields of an object apart and gathers their faults.

@@ -3,11 +3,12 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use psp_domain::{Currency, GatewayRecord};
 use psp_domain::ports::{
-    BalanceReader, Clock, GatewayStore, Health, IdGenerator, PayableReader, RequestFingerprint, TransactionReader,
+    BalanceReader, Clock, GatewayDirectory, GatewayStore, Health, IdGenerator, PayableReader, RequestFingerprint,
+    TransactionReader,
 };
-use psp_domain::usecases::CreateTransaction;
+use psp_domain::usecases::{Callbacks, CancelTransaction, CreateTransaction, TokenizeCard};
+use psp_domain::{Currency, CustomerId, GatewayRecord};
 
 use crate::health::Checks;
 use crate::idempotency::InFlight;
@@ -15,9 +16,17 @@ use crate::middleware::RequestMetrics;
 
 /// What the routes need of the world.
 pub struct RestPorts {
-    /// `POST /transactions`.
+    /// `POST /transactions`, payments, deposits and withdrawals.
     pub create: Arc<CreateTransaction>,
-    /// `GET /transactions`.
+    /// `POST /api/v1/payments/{id}/cancel`.
+    pub cancel: Arc<CancelTransaction>,
+    /// `POST /card_tokens`, and payments with them.
+    pub tokenize: Arc<TokenizeCard>,
+    /// `POST /callback/{transaction_id}`.
+    pub callbacks: Arc<Callbacks>,
+    /// Tells which gateways a request may name.
+    pub gateways: Arc<dyn GatewayDirectory>,
+    /// `GET /transactions`, payments, deposits and withdrawals.
     pub transactions: Arc<dyn TransactionReader>,
     /// `GET /payables`.
     pub payables: Arc<dyn PayableReader>,
@@ -38,6 +47,8 @@ pub struct RestOptions {
     pub default_currency: Currency,
     /// The built-in gateway, as `GET /gateways` shows it.
     pub default_gateway: GatewayRecord,
+    /// Whose payments, deposits and withdrawals are that name no customer.
+    pub default_customer: CustomerId,
     /// Whether a card whose expiry has passed is refused (422); otherwise that is the issuer's to judge.
     pub refuse_expired_cards: bool,
     /// The most requests at once; one more is answered 503.

@@ -1,24 +1,26 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use psp_domain::usecases::{CreateError, CreateOutcome, IdempotentRequest};
 use psp_domain::{
-    CardBrand, CustomerId, IdempotencyKey, NewTransaction, PaymentMethod, StoredAnswer, Transaction, TransactionId,
-    TransactionStatus,
+    CardBrand, CustomerId, PaymentMethod, StoredAnswer, Transaction, TransactionId, TransactionKind, TransactionStatus,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::idempotency::{self, IdempotencyHeader};
-use crate::new_transaction::{self, canonical, fault};
+use crate::creation::{self, Family, stored};
+use crate::idempotency::IdempotencyHeader;
+use crate::new_transaction;
 use crate::page::{JSON, ListRequest, PageQuery};
-use crate::problem::{Fault, Problem, ProblemBody};
+use crate::problem::{Problem, ProblemBody};
 use crate::request::{Customer, CustomerHeaders, JsonBytes, PathId};
 use crate::state::App;
+
+/// What is told of a transaction that was created.
+pub(crate) static FAMILY: Family = Family { route: "POST /transactions", method_field: "payment_method", answer };
 
 #[derive(ToSchema)]
 #[schema(as = PaymentMethod, rename_all = "snake_case")]
@@ -26,6 +28,12 @@ use crate::state::App;
 pub(crate) enum PaymentMethodSchema {
     CreditCard,
     DebitCard,
+    Upi,
+    Netbanking,
+    Wallet,
+    BankTransfer,
+    Pix,
+    Boleto,
 }
 
 #[derive(ToSchema)]
@@ -58,17 +66,23 @@ pub(crate) struct TransactionBody<'t> {
     payment_method: PaymentMethod,
     #[schema(value_type = TransactionStatusSchema)]
     status: TransactionStatus,
-    #[schema(example = "Luke Skywalker")]
-    card_holder_name: &'t str,
-    #[serde(serialize_with = "crate::time::serialize")]
-    card_expiration_date: DateTime<Utc>,
+    /// The card's fields are there where it is paid with a card, and only then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "Luke Skywalker")]
+    card_holder_name: Option<&'t str>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "crate::time::serialize_some")]
+    #[schema(nullable = false)]
+    card_expiration_date: Option<DateTime<Utc>>,
     /// Always `***`: the code is never kept.
-    #[schema(example = "***")]
-    card_verification_code: &'static str,
-    #[schema(example = "1111")]
-    card_last_four_numbers: &'t str,
-    #[schema(value_type = String, example = "visa")]
-    card_brand: CardBrand,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "***")]
+    card_verification_code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "1111")]
+    card_last_four_numbers: Option<&'t str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = String, example = "visa")]
+    card_brand: Option<CardBrand>,
     #[schema(example = 1)]
     installments: u8,
     #[serde(serialize_with = "crate::time::serialize")]
@@ -83,6 +97,7 @@ pub(crate) struct TransactionBody<'t> {
 
 impl<'t> From<&'t Transaction> for TransactionBody<'t> {
     fn from(t: &'t Transaction) -> Self {
+        let card = t.card.as_ref();
         Self {
             id: t.id.0,
             description: &t.description,
@@ -91,11 +106,11 @@ impl<'t> From<&'t Transaction> for TransactionBody<'t> {
             currency: t.amount.currency().code(),
             payment_method: t.payment_method,
             status: t.status,
-            card_holder_name: t.card.holder_name.as_str(),
-            card_expiration_date: t.card.expiry.first_day(),
-            card_verification_code: "***",
-            card_last_four_numbers: &t.card.last_four,
-            card_brand: t.card.brand,
+            card_holder_name: card.map(|card| card.holder_name.as_str()),
+            card_expiration_date: card.map(|card| card.expiry.first_day()),
+            card_verification_code: card.map(|_| "***"),
+            card_last_four_numbers: card.map(|card| card.last_four.as_str()),
+            card_brand: card.map(|card| card.brand),
             installments: t.installments.get(),
             created_at: t.created_at,
             updated_at: t.updated_at,
@@ -131,69 +146,15 @@ pub(crate) async fn create(
     headers: HeaderMap,
     JsonBytes(body): JsonBytes,
 ) -> Result<Response, Problem> {
-    let (new, key) = new_transaction::read(&app, &headers, &body)?;
-    let outcome = match key {
-        None => app.ports.create.execute(new, None, answer).await,
-        Some(key) => execute_once(&app, new, key).await?,
-    };
-    match outcome.map_err(problem)? {
-        CreateOutcome::Created(answer) => respond(answer),
-        CreateOutcome::Replayed(answer) => {
-            metrics::counter!("psp_idempotency_replays_total").increment(1);
-            let mut response = respond(answer)?;
-            response.headers_mut().insert(idempotency::REPLAYED, HeaderValue::from_static("true"));
-            Ok(response)
-        }
-        CreateOutcome::KeyReused => {
-            let fault = Fault::new("idempotency-key", "was used before with another request");
-            Err(Problem { slug: "idempotency-key-reused", ..Problem::invalid(vec![fault]) })
-        }
-    }
-}
-
-/// Creates the transaction in a task of its own: a client that goes away, or the end of the request's time, must not land
-/// the key while the write is under way.
-async fn execute_once(
-    app: &App,
-    new: NewTransaction,
-    key: IdempotencyKey,
-) -> Result<Result<CreateOutcome, CreateError>, Problem> {
-    let Some(flight) = app.keys_in_flight.begin(&new.customer_id, &key) else {
-        let detail = "the first request with this Idempotency-Key is still in flight";
-        let problem = Problem::new(StatusCode::CONFLICT, "in-flight", detail);
-        return Err(Problem { retry_after_seconds: Some(1), ..problem });
-    };
-    let fingerprint = app.ports.fingerprints.fingerprint(&canonical(&new));
-    let create = Arc::clone(&app.ports.create);
-    let task = tokio::spawn(async move {
-        let _flight = flight;
-        create.execute(new, Some(IdempotentRequest { key, fingerprint }), answer).await
-    });
-    task.await.map_err(|error| match error.try_into_panic() {
-        Ok(panic) => std::panic::resume_unwind(panic),
-        Err(cancelled) => Problem::internal().because(cancelled),
-    })
+    let asked = new_transaction::read(&app, &headers, &body)?;
+    creation::create(&app, asked).await?.into_json()
 }
 
 fn answer(transaction: &Transaction) -> StoredAnswer {
-    let body = serde_json::to_string(&TransactionBody::from(transaction)).unwrap_or_default();
-    StoredAnswer { status: StatusCode::CREATED.as_u16(), body }
+    stored(StatusCode::CREATED, &TransactionBody::from(transaction))
 }
 
-fn respond(answer: StoredAnswer) -> Result<Response, Problem> {
-    let status = StatusCode::from_u16(answer.status).map_err(|_| Problem::internal())?;
-    Ok((status, [(header::CONTENT_TYPE, JSON)], answer.body).into_response())
-}
-
-fn problem(error: CreateError) -> Problem {
-    match error {
-        CreateError::Invalid(faults) => Problem::invalid(faults.into_iter().map(fault).collect()),
-        CreateError::Vault(error) => Problem::internal().because(error),
-        CreateError::Store(error) => error.into(),
-    }
-}
-
-/// A customer's transactions, newest first.
+/// A customer's payments by any method, newest first.
 #[utoipa::path(
     get,
     path = "/transactions",
@@ -208,7 +169,7 @@ fn problem(error: CreateError) -> Problem {
     )
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: ListRequest) -> Result<Response, Problem> {
-    let page = app.ports.transactions.list(&request.customer, request.page).await?;
+    let page = app.ports.transactions.list(&request.customer, TransactionKind::Payment, request.page).await?;
     let rows: Vec<_> = page.items.iter().map(TransactionBody::from).collect();
     Ok(request.respond(&rows, page.next))
 }
@@ -235,7 +196,8 @@ pub(crate) async fn find(
 
 async fn one(app: &App, customer: &CustomerId, id: Uuid) -> Result<Response, Problem> {
     let found = app.ports.transactions.find(customer, TransactionId(id)).await?;
-    let transaction = found.ok_or_else(|| Problem::missing("there is no such transaction"))?;
+    let transaction = found.filter(|found| found.kind == TransactionKind::Payment);
+    let transaction = transaction.ok_or_else(|| Problem::missing("there is no such transaction"))?;
     let json = serde_json::to_vec(&TransactionBody::from(&transaction)).map_err(|_| Problem::internal())?;
     Ok(([(header::CONTENT_TYPE, JSON)], json).into_response())
 }

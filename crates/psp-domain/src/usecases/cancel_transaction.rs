@@ -4,8 +4,8 @@ use crate::ports::{Store, StoreError, TransactionReader};
 use crate::usecases::Sources;
 use crate::usecases::authorize_transaction::CANCELLED;
 use crate::{
-    AttemptState, ChangeSet, CustomerId, IllegalTransition, Transaction, TransactionId, TransactionKind,
-    TransactionStatus, Transition, Verdict,
+    AttemptState, ChangeSet, CustomerId, IdempotencyRecord, IllegalTransition, Transaction, TransactionId,
+    TransactionKind, TransactionStatus, Transition, Verdict,
 };
 
 /// Cancels a transaction before its approval. One that no gateway holds is cancelled at once; one that a gateway may have
@@ -61,20 +61,36 @@ impl CancelTransaction {
         kind: TransactionKind,
         id: TransactionId,
     ) -> Result<CancelOutcome, CancelError> {
+        self.execute_once(customer, kind, id, |_| None).await
+    }
+
+    /// Cancels a customer's transaction, and writes with it the record of an idempotency key, which `record` makes of the
+    /// outcome. Where nothing is to be written there is no record: the outcome is the same each time.
+    ///
+    /// # Errors
+    /// [`CancelError`]; asking again is safe.
+    pub async fn execute_once(
+        &self,
+        customer: &CustomerId,
+        kind: TransactionKind,
+        id: TransactionId,
+        record: impl Fn(&CancelOutcome) -> Option<IdempotencyRecord> + Send + Sync,
+    ) -> Result<CancelOutcome, CancelError> {
         for _ in 0..Self::MAX_TRIES {
-            if let Some(outcome) = self.try_once(customer, kind, id).await? {
+            if let Some(outcome) = self.try_once(customer, kind, id, &record).await? {
                 return Ok(outcome);
             }
         }
         Err(StoreError::Overloaded.into())
     }
 
-    /// `None` when the transaction changed meanwhile.
+    /// `None` when the transaction changed meanwhile, or the idempotency key was taken.
     async fn try_once(
         &self,
         customer: &CustomerId,
         kind: TransactionKind,
         id: TransactionId,
+        record: &(impl Fn(&CancelOutcome) -> Option<IdempotencyRecord> + Send + Sync),
     ) -> Result<Option<CancelOutcome>, CancelError> {
         let loaded = self.transactions.load_for_authorization(&[id]).await?.into_iter().next();
         let Some(loaded) = loaded.filter(|l| l.transaction.customer_id == *customer && l.transaction.kind == kind)
@@ -89,7 +105,7 @@ impl CancelTransaction {
         }
         let now = self.sources.clock.now();
         let held = loaded.attempts.into_iter().next_back().filter(|attempt| attempt.state.is_unresolved());
-        let (change, outcome) = if let Some(attempt) = held {
+        let (mut change, outcome) = if let Some(attempt) = held {
             let mut voiding = attempt.into_state(AttemptState::Voiding, Some(CANCELLED), now);
             voiding.check_at = Some(now);
             let change = ChangeSet::of_attempts(transaction.clone(), vec![voiding]);
@@ -101,6 +117,7 @@ impl CancelTransaction {
             let cancelled = next.transaction.clone();
             (ChangeSet::from(*next), CancelOutcome::Cancelled(Box::new(cancelled)))
         };
+        change.idempotency = record(&outcome);
         let verdict = self.store.apply(change).await?;
         Ok(matches!(verdict, Verdict::Applied | Verdict::AlreadyApplied).then_some(outcome))
     }

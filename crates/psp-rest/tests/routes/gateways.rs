@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
+use psp_domain::TransactionKind;
 use psp_domain::ports::GatewayStore;
 use psp_domain::{BreakerState, Currency, GatewayHealth, GatewayProtocol, GatewayRecord, PaymentMethod, Route};
-use psp_domain::TransactionKind;
 
 use crate::support::{Answer, World};
 
