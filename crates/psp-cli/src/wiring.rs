@@ -303,11 +303,14 @@ impl Wiring {
             transactions: Arc::clone(&self.store.transactions),
             payables: Arc::clone(&self.store.payables),
             balances: Arc::clone(&self.store.balances),
+            gateway_store: Arc::clone(&self.store.gateways),
             fingerprints: vault,
             health: self.health(),
         };
         let options = RestOptions {
             default_currency: self.settings.default_currency,
+            default_gateway: self.built_in(),
+            default_customer: self.settings.default_customer.clone(),
             refuse_expired_cards: self.settings.refuse_expired_cards,
             max_in_flight: self.settings.max_in_flight,
             request_timeout: self.settings.request_timeout,

@@ -87,6 +87,7 @@ settings! {
     listen, "PSP_LISTEN", "127.0.0.1:3000", false, "The address of the API; port 0 takes a free one";
     admin_listen, "PSP_ADMIN_LISTEN", "", false, "An address for health and metrics of `psp worker`, `psp relay` and `psp scheduler`; none where absent";
     auth, "PSP_AUTH", "header", false, "Who a customer is: `header` trusts `x-customer-id`, for use behind an authenticating gateway";
+    default_customer, "PSP_DEFAULT_CUSTOMER", "default", false, "Whose payments, deposits and withdrawals are that name no customer: 1 to 128 visible ASCII characters";
     default_currency, "PSP_DEFAULT_CURRENCY", "BRL", false, "ISO 4217: the currency of requests that name none";
     refuse_expired_cards, "PSP_REFUSE_EXPIRED_CARDS", "false", false, "`true` answers 422 to an expiry in the past; otherwise the issuer judges";
     card_keys, "PSP_CARD_KEYS", "", true, "Secret. 32-byte keys in base64, separated by commas: the first seals cards, all open; for `serve`, `api` and `worker` only; where absent, a key file made beside the SQLite database";

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use psp_domain::usecases::AuthorizeOptions;
-use psp_domain::{Currency, FeeRule, FeeRules, GatewayName, PaymentMethod};
+use psp_domain::{Currency, CustomerId, FeeRule, FeeRules, GatewayName, PaymentMethod};
 use psp_gateways::{BreakerOptions, GatewayUrl, SigningKey};
 use psp_postgres::PgOptions;
 use psp_sqlite::SqliteOptions;
@@ -85,6 +85,7 @@ pub(crate) struct Settings {
     pub(crate) sqs: Option<SqsOptions>,
     pub(crate) listen: SocketAddr,
     pub(crate) admin_listen: Option<SocketAddr>,
+    pub(crate) default_customer: CustomerId,
     pub(crate) default_currency: Currency,
     pub(crate) refuse_expired_cards: bool,
     pub(crate) card_keys: Option<SecretString>,
@@ -149,6 +150,7 @@ impl Settings {
         let settings = Self {
             listen: p.address("PSP_LISTEN"),
             admin_listen: p.optional_address("PSP_ADMIN_LISTEN"),
+            default_customer: p.parsed("PSP_DEFAULT_CUSTOMER", "default".parse().expect("a name")),
             default_currency: p.parsed("PSP_DEFAULT_CURRENCY", Currency::BRL),
             refuse_expired_cards: p.flag("PSP_REFUSE_EXPIRED_CARDS"),
             settlement_cron: p.cron("PSP_SETTLEMENT_CRON"),

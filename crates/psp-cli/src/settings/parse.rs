@@ -187,11 +187,11 @@ impl<'t> Parser<'t> {
                 self.fault(env, &format!("entry {place} must be the name of a gateway, = and its secret"));
                 continue;
             };
+            if secrets.contains_key(&name) {
+                self.fault(env, &format!("has two secrets for {name}"));
+            }
             match SigningKey::new(secret.into()) {
-                Ok(key) if secrets.insert(name.clone(), key).is_some() => {
-                    self.fault(env, &format!("has two secrets for {name}"));
-                }
-                Ok(_) => {}
+                Ok(key) => drop(secrets.insert(name, key)),
                 Err(error) => self.fault(env, &format!("of {name} {error}")),
             }
         }
