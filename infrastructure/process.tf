@@ -15,6 +15,7 @@ locals {
     PSP_DATABASE_CONNECTIONS = tostring(var.database_connections)
     PSP_QUEUE                = "sqs"
     PSP_SQS_PREFIX           = "${local.name}-"
+    PSP_DEFAULT_CUSTOMER     = "default"
     PSP_LOG_FORMAT           = "json"
   }
 

@@ -128,6 +128,10 @@ pub(crate) async fn receive(
             let detail = format!("the transaction is {}: nothing can follow", status.as_str());
             Err(Problem::new(StatusCode::CONFLICT, "already-final", detail))
         }
+        Received::Unverifiable => {
+            tracing::warn!(transaction_id = %id, "a callback came for a gateway that is not configured here");
+            Err(Problem::unavailable("unverifiable", "nobody can tell now whether this is from the transaction's gateway; nothing was kept"))
+        }
         Received::Forged(forged) => Err(Problem::new(StatusCode::UNAUTHORIZED, slug(forged), forged.to_string())),
         Received::Unverifiable => {
             tracing::error!(transaction = %id, "a callback of a gateway that is not configured here");
