@@ -89,7 +89,6 @@ settings! {
     auth, "PSP_AUTH", "header", false, "Who a customer is: `header` trusts `x-customer-id`, for use behind an authenticating gateway";
     default_customer, "PSP_DEFAULT_CUSTOMER", "default", false, "Whose payments, deposits and withdrawals are that name no customer: 1 to 128 visible ASCII characters";
     default_currency, "PSP_DEFAULT_CURRENCY", "BRL", false, "ISO 4217: the currency of requests that name none";
-    default_customer, "PSP_DEFAULT_CUSTOMER", "default", false, "Whose payments, deposits and withdrawals are that name no customer: 1 to 128 visible ASCII characters";
     refuse_expired_cards, "PSP_REFUSE_EXPIRED_CARDS", "false", false, "`true` answers 422 to an expiry in the past; otherwise the issuer judges";
     card_keys, "PSP_CARD_KEYS", "", true, "Secret. 32-byte keys in base64, separated by commas: the first seals cards, all open; for `serve`, `api` and `worker` only; where absent, a key file made beside the SQLite database";
     settlement_cron, "PSP_SETTLEMENT_CRON", "5 0 * * *", false, "When due payables are settled: cron, 5 or 6 fields, UTC";

@@ -88,7 +88,6 @@ pub(crate) struct Settings {
     pub(crate) default_customer: CustomerId,
     pub(crate) default_currency: Currency,
     /// Whose payments, deposits and withdrawals are that name no customer.
-    pub(crate) default_customer: CustomerId,
     pub(crate) refuse_expired_cards: bool,
     pub(crate) card_keys: Option<SecretString>,
     pub(crate) settlement_cron: String,
@@ -154,7 +153,6 @@ impl Settings {
             admin_listen: p.optional_address("PSP_ADMIN_LISTEN"),
             default_customer: p.parsed("PSP_DEFAULT_CUSTOMER", "default".parse().expect("a name")),
             default_currency: p.parsed("PSP_DEFAULT_CURRENCY", Currency::BRL),
-            default_customer: p.parsed("PSP_DEFAULT_CUSTOMER", "default".parse().expect("visible ASCII")),
             refuse_expired_cards: p.flag("PSP_REFUSE_EXPIRED_CARDS"),
             settlement_cron: p.cron("PSP_SETTLEMENT_CRON"),
             purge_cron: p.cron("PSP_PURGE_CRON"),

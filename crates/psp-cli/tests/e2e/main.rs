@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "test code asserts")]
 
+mod acquirers;
 mod bad_input;
+mod callbacks;
 mod clients;
 mod commands;
 mod disk;
@@ -10,6 +12,7 @@ mod durability;
 mod gateways;
 mod main_job;
 mod operations;
+mod routing;
 mod secrecy;
 mod settlement;
 mod stopping;

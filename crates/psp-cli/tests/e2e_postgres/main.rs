@@ -2,8 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "test code asserts")]
 
+#[path = "../e2e/acquirers.rs"]
+mod acquirers;
 #[path = "../e2e/bad_input.rs"]
 mod bad_input;
+#[path = "../e2e/callbacks.rs"]
+mod callbacks;
 #[path = "../e2e/clients.rs"]
 mod clients;
 #[path = "../e2e/durability.rs"]
@@ -16,6 +20,8 @@ mod logins;
 mod main_job;
 #[path = "../e2e/operations.rs"]
 mod operations;
+#[path = "../e2e/routing.rs"]
+mod routing;
 #[path = "../e2e/secrecy.rs"]
 mod secrecy;
 #[path = "../e2e/settlement.rs"]
