@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How an acquirer behaves. It plays these faults in this order: an outage, an error, a delay, a lost answer.
+/// How an acquirer behaves. It plays these faults in this order: an outage, an error, an answer that comes later, a delay, a
+/// lost answer; and then those of callbacks.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Behaviour {
     /// Refuses everything with 503, having taken nothing.
@@ -13,6 +14,16 @@ pub struct Behaviour {
     pub latency_ms: u64,
     /// The part of the requests that is taken, and its connection closed instead of an answer: 0 to 1.
     pub lost_rate: f64,
+    /// The part of the authorizations that is answered `pending` and decided later: 0 to 1.
+    pub pending_rate: f64,
+    /// How long after a pending answer it is decided and called back, in milliseconds.
+    pub callback_delay_ms: u64,
+    /// The part of the callbacks that is sent twice: 0 to 1.
+    pub duplicate_rate: f64,
+    /// The part of the callbacks that names one minor unit too much first, and the right amount after the delay: 0 to 1.
+    pub wrong_amount_rate: f64,
+    /// The part of the callbacks that is never sent: 0 to 1.
+    pub forget_rate: f64,
 }
 
 /// What is to change of a [`Behaviour`].
@@ -24,20 +35,34 @@ pub struct BehaviourChange {
     pub error_rate: Option<f64>,
     pub latency_ms: Option<u64>,
     pub lost_rate: Option<f64>,
+    pub pending_rate: Option<f64>,
+    pub callback_delay_ms: Option<u64>,
+    pub duplicate_rate: Option<f64>,
+    pub wrong_amount_rate: Option<f64>,
+    pub forget_rate: Option<f64>,
 }
 
 /// Not a behaviour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("error_rate and lost_rate must be from 0 to 1, latency_ms from 0 to {}", Behaviour::MAX_LATENCY.as_millis())]
+#[error("every rate must be from 0 to 1, latency_ms and callback_delay_ms from 0 to {}", Behaviour::MAX_DELAY.as_millis())]
 pub struct WrongBehaviour;
 
 impl Behaviour {
-    /// The longest latency.
-    pub const MAX_LATENCY: Duration = Duration::from_mins(2);
+    /// The longest latency, and the longest delay of a callback.
+    pub const MAX_DELAY: Duration = Duration::from_mins(2);
 
     pub(crate) fn checked(self) -> Result<Self, WrongBehaviour> {
-        let rates = [self.error_rate, self.lost_rate].iter().all(|rate| (0.0..=1.0).contains(rate));
-        if rates && self.latency() <= Self::MAX_LATENCY { Ok(self) } else { Err(WrongBehaviour) }
+        let rates = [
+            self.error_rate,
+            self.lost_rate,
+            self.pending_rate,
+            self.duplicate_rate,
+            self.wrong_amount_rate,
+            self.forget_rate,
+        ];
+        let are_rates = rates.iter().all(|rate| (0.0..=1.0).contains(rate));
+        let are_delays = [self.latency(), self.callback_delay()].iter().all(|delay| *delay <= Self::MAX_DELAY);
+        if are_rates && are_delays { Ok(self) } else { Err(WrongBehaviour) }
     }
 
     pub(crate) fn with(self, change: &BehaviourChange) -> Result<Self, WrongBehaviour> {
@@ -46,12 +71,21 @@ impl Behaviour {
             error_rate: change.error_rate.unwrap_or(self.error_rate),
             latency_ms: change.latency_ms.unwrap_or(self.latency_ms),
             lost_rate: change.lost_rate.unwrap_or(self.lost_rate),
+            pending_rate: change.pending_rate.unwrap_or(self.pending_rate),
+            callback_delay_ms: change.callback_delay_ms.unwrap_or(self.callback_delay_ms),
+            duplicate_rate: change.duplicate_rate.unwrap_or(self.duplicate_rate),
+            wrong_amount_rate: change.wrong_amount_rate.unwrap_or(self.wrong_amount_rate),
+            forget_rate: change.forget_rate.unwrap_or(self.forget_rate),
         };
         changed.checked()
     }
 
     pub(crate) fn latency(self) -> Duration {
         Duration::from_millis(self.latency_ms)
+    }
+
+    pub(crate) fn callback_delay(self) -> Duration {
+        Duration::from_millis(self.callback_delay_ms)
     }
 }
 
@@ -62,14 +96,27 @@ mod tests {
     #[test]
     fn what_is_no_behaviour_changes_nothing() {
         let calm = Behaviour::default();
-        let slow = BehaviourChange { latency_ms: Some(20), ..BehaviourChange::default() };
-        assert_eq!(calm.with(&slow).map(Behaviour::latency), Ok(Duration::from_millis(20)));
-        for rate in [-0.1, 1.1, f64::NAN] {
-            let errors = BehaviourChange { error_rate: Some(rate), ..BehaviourChange::default() };
-            let losses = BehaviourChange { lost_rate: Some(rate), ..BehaviourChange::default() };
-            assert!(calm.with(&errors).is_err() && calm.with(&losses).is_err(), "{rate}");
+        let none = BehaviourChange::default();
+        let slow = BehaviourChange { latency_ms: Some(20), callback_delay_ms: Some(30), ..none };
+        let delays = calm.with(&slow).map(|slow| (slow.latency(), slow.callback_delay()));
+        assert_eq!(delays, Ok((Duration::from_millis(20), Duration::from_millis(30))));
+        for rate in [-0.1, 1.1, f64::NAN].map(Some) {
+            for wrong in [
+                BehaviourChange { error_rate: rate, ..none },
+                BehaviourChange { lost_rate: rate, ..none },
+                BehaviourChange { pending_rate: rate, ..none },
+                BehaviourChange { duplicate_rate: rate, ..none },
+                BehaviourChange { wrong_amount_rate: rate, ..none },
+                BehaviourChange { forget_rate: rate, ..none },
+            ] {
+                assert_eq!(calm.with(&wrong), Err(WrongBehaviour), "{wrong:?}");
+            }
         }
-        let late = BehaviourChange { latency_ms: Some(120_001), ..BehaviourChange::default() };
-        assert_eq!(calm.with(&late), Err(WrongBehaviour));
+        for late in [
+            BehaviourChange { latency_ms: Some(120_001), ..none },
+            BehaviourChange { callback_delay_ms: Some(120_001), ..none },
+        ] {
+            assert_eq!(calm.with(&late), Err(WrongBehaviour));
+        }
     }
 }

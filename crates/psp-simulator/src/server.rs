@@ -7,11 +7,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{MutexGuard, Semaphore};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use crate::Simulator;
+use crate::callbacks::Due;
 use crate::routes::{Lost, router};
 
 /// The most connections at once; more wait in the listener's backlog.
@@ -22,12 +24,16 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Simulator {
-    /// Serves HTTP/1.1 until `stop` is ready; then it is gone at once, as a simulator may.
+    /// Serves HTTP/1.1 and makes the decisions that come later, until `stop` is ready; then it is gone at once, as a
+    /// simulator may.
     ///
     /// # Errors
     /// None while it runs; connections that fail are no failure of it.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()> + Send) -> io::Result<()> {
-        let router = router(self);
+        let router = router(self.clone());
+        // Of two servers of one simulator the first makes the decisions.
+        let mut decisions = self.decisions.try_lock().ok();
+        let mut later = JoinSet::new();
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
         let (places, mut connections) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), JoinSet::new());
@@ -38,6 +44,11 @@ impl Simulator {
             let (place, accepted) = tokio::select! {
                 () = &mut stop => return Ok(()),
                 Some(_) = connections.join_next() => continue,
+                Some(_) = later.join_next() => continue,
+                due = next(&mut decisions) => {
+                    later.spawn(self.clone().decide(due));
+                    continue;
+                }
                 accepted = accept => accepted,
             };
             let place = place.map_err(io::Error::other)?;
@@ -67,4 +78,14 @@ impl Simulator {
             });
         }
     }
+}
+
+/// The next decision that comes later; waits for ever where somebody else makes them.
+async fn next(decisions: &mut Option<MutexGuard<'_, UnboundedReceiver<Due>>>) -> Due {
+    if let Some(decisions) = decisions
+        && let Some(due) = decisions.recv().await
+    {
+        return due;
+    }
+    std::future::pending().await
 }
