@@ -1,5 +1,6 @@
 //! The list of gateways.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -48,7 +49,7 @@ async fn report(world: &World, instance: &str, breaker: BreakerState, failures: 
 async fn without_others_the_built_in_gateway_is_listed_alone() {
     let answer = listed(&World::new()).await;
     assert_eq!((answer.status.as_u16(), &answer.headers["content-type"]), (200, &"application/json".parse().unwrap()));
-    insta::assert_snapshot!(answer.text, @"");
+    insta::assert_snapshot!(answer.text, @r#"[{"name":"sandbox","protocol":"sandbox","enabled":true,"default":true,"host":null,"routes":[],"breaker":null}]"#);
 }
 
 #[tokio::test]
@@ -73,7 +74,19 @@ async fn gateways_are_listed_with_their_routes_and_the_worst_breaker_of_late() {
     report(&world, "one", BreakerState::HalfOpen, 5).await;
     world.clock.advance(Duration::from_secs(1));
     report(&world, "two", BreakerState::Closed, 2).await;
-    insta::assert_snapshot!(listed(&world).await.text, @"");
+    let answer = listed(&world).await;
+    insta::assert_snapshot!(answer.text, @r#"[{"name":"sandbox","protocol":"sandbox","enabled":true,"default":true,"host":null,"routes":[{"priority":30,"country":null,"kind":null,"method":null,"currency":null,"retry_declines":[]}],"breaker":null},{"name":"acquirer-a","protocol":"xml","enabled":false,"default":false,"host":"acquirer-a.example","routes":[],"breaker":null},{"name":"acquirer-b","protocol":"xml","enabled":true,"default":false,"host":"acquirer-b.example","routes":[{"priority":10,"country":null,"kind":null,"method":null,"currency":null,"retry_declines":[]},{"priority":20,"country":"BR","kind":"payment","method":"credit_card","currency":"BRL","retry_declines":["do_not_honor","insufficient_funds"]}],"breaker":{"state":"half_open","failures":5,"instances":2,"reported_at":"2026-01-31T12:00:32.000Z"}}]"#);
+
+    let document = serde_json::to_value(psp_rest::openapi()).unwrap();
+    let gateway = &answer.json()[2];
+    for (schema, body) in
+        [("Gateway", gateway), ("GatewayRoute", &gateway["routes"][0]), ("GatewayBreaker", &gateway["breaker"])]
+    {
+        let required = document["components"]["schemas"][schema]["required"].as_array().unwrap();
+        let required: BTreeSet<_> = required.iter().filter_map(|field| field.as_str()).collect();
+        let given: BTreeSet<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(required, given, "{schema}");
+    }
 }
 
 #[tokio::test]
