@@ -103,6 +103,21 @@ pub(crate) struct Simulated {
     /// The part of the requests that is taken and not answered, 0 to 1
     #[arg(long, value_name = "RATE", default_value_t = 0.0)]
     pub(crate) lost_rate: f64,
+    /// The part of the authorizations that is answered pending and decided later, 0 to 1
+    #[arg(long, value_name = "RATE", default_value_t = 0.0)]
+    pub(crate) pending_rate: f64,
+    /// How long after a pending answer it is decided and called back
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub(crate) callback_delay_ms: u64,
+    /// The part of the callbacks that is sent twice, 0 to 1
+    #[arg(long, value_name = "RATE", default_value_t = 0.0)]
+    pub(crate) duplicate_rate: f64,
+    /// The part of the callbacks that names a wrong amount first, 0 to 1
+    #[arg(long, value_name = "RATE", default_value_t = 0.0)]
+    pub(crate) wrong_amount_rate: f64,
+    /// The part of the callbacks that is never sent, 0 to 1
+    #[arg(long, value_name = "RATE", default_value_t = 0.0)]
+    pub(crate) forget_rate: f64,
     /// Refuse everything
     #[arg(long)]
     pub(crate) outage: bool,

@@ -133,10 +133,6 @@ pub(crate) async fn receive(
             Err(Problem::unavailable("unverifiable", "nobody can tell now whether this is from the transaction's gateway; nothing was kept"))
         }
         Received::Forged(forged) => Err(Problem::new(StatusCode::UNAUTHORIZED, slug(forged), forged.to_string())),
-        Received::Unverifiable => {
-            tracing::error!(transaction = %id, "a callback of a gateway that is not configured here");
-            Err(Problem::unavailable("gateway-not-configured", "the transaction's gateway is not configured here"))
-        }
     }
 }
 

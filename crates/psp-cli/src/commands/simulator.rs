@@ -18,6 +18,11 @@ pub(crate) async fn run(settings: &Settings, simulated: &Simulated) -> anyhow::R
         error_rate: simulated.error_rate,
         latency_ms: simulated.latency_ms,
         lost_rate: simulated.lost_rate,
+        pending_rate: simulated.pending_rate,
+        callback_delay_ms: simulated.callback_delay_ms,
+        duplicate_rate: simulated.duplicate_rate,
+        wrong_amount_rate: simulated.wrong_amount_rate,
+        forget_rate: simulated.forget_rate,
     };
     let options = SimulatorOptions {
         behaviour,
