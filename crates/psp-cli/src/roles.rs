@@ -194,9 +194,10 @@ async fn start_worker(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mu
         });
     }
     let (attempts, clock) = (Arc::clone(&wiring.store.attempts), Arc::clone(&wiring.sources.clock));
-    let (interval, stop) = (wiring.settings.sweep_interval, stop.clone());
+    let (pause, least) = (wiring.settings.sweep_interval, wiring.settings.authorize.check_after);
+    let stop = stop.clone();
     parts.spawn(async move {
-        psp_jobs::sweep_until(&*attempts, &*clock, interval, stop).await;
+        psp_jobs::sweep_until(&*attempts, &*clock, pause, least, stop).await;
         ("sweeps", Ok(()))
     });
     Ok(())

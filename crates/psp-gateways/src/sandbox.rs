@@ -119,10 +119,9 @@ impl Gateway for SandboxGateway {
         let failure = || Err(GatewayError::Unavailable("the sandbox was asked to fail".into()));
         let Some(card) = &request.card else { return Ok(approved) };
         match Behaviour::of(card.number.expose()) {
-            Behaviour::Approve => Ok(approved),
             Behaviour::Decline(reason) => Ok(AuthorizationResult::Declined { reason: reason.to_owned() }),
             Behaviour::FailOnce if self.fails_first(request.transaction_id) => failure(),
-            Behaviour::FailOnce => Ok(approved),
+            Behaviour::Approve | Behaviour::FailOnce => Ok(approved),
             Behaviour::FailAlways => failure(),
             Behaviour::ApproveSlowly => {
                 tokio::time::sleep(self.slow_answer).await;

@@ -23,25 +23,29 @@ pub async fn purge_idempotency_keys(keys: &dyn IdempotencyStore, clock: &dyn Clo
     }
 }
 
-/// The most attempts of one sweep's write, and the shortest and longest time between two questions about one attempt.
+/// The most attempts of one sweep's write, and the longest time between two questions about one attempt.
 const SWEEP_BATCH: u32 = 1_000;
-const LEAST_BETWEEN: TimeDelta = TimeDelta::minutes(1);
 const MOST_BETWEEN: TimeDelta = TimeDelta::hours(1);
 /// How long after its time an attempt may be unresolved before it counts as overdue.
 const OVERDUE: TimeDelta = TimeDelta::minutes(15);
 
 /// Asks for every attempt that is unresolved although its time has come: a callback did not come, a void failed, or a worker
-/// was killed. Workers do the asking. Returns how many.
+/// was killed. Workers do the asking. Whatever stays unresolved is asked for again, after `least` at first and an hour at
+/// last. Returns how many.
 ///
 /// # Errors
 /// [`StoreError`]: the batches before it were asked for.
-pub async fn sweep_attempts(attempts: &dyn AttemptStore, clock: &dyn Clock) -> Result<u64, StoreError> {
+pub async fn sweep_attempts(
+    attempts: &dyn AttemptStore,
+    clock: &dyn Clock,
+    least: TimeDelta,
+) -> Result<u64, StoreError> {
     let (now, mut swept) = (clock.now(), 0);
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts of attempts fit 52 bits")]
     let overdue = attempts.count_overdue(now - OVERDUE).await? as f64;
     metrics::gauge!("psp_attempts_overdue").set(overdue);
     loop {
-        let sweep = Sweep { now, limit: SWEEP_BATCH, least: LEAST_BETWEEN, most: MOST_BETWEEN };
+        let sweep = Sweep { now, limit: SWEEP_BATCH, least, most: MOST_BETWEEN.max(least) };
         let batch = attempts.sweep(sweep).await?;
         swept += batch;
         if batch < u64::from(SWEEP_BATCH) {
@@ -50,12 +54,18 @@ pub async fn sweep_attempts(attempts: &dyn AttemptStore, clock: &dyn Clock) -> R
     }
 }
 
-/// Sweeps again and again until stopped. Several processes may: each attempt is asked for by one of them.
-pub async fn sweep_until(attempts: &dyn AttemptStore, clock: &dyn Clock, pause: Duration, stop: CancellationToken) {
+/// Sweeps with that pause until stopped. Several processes may: each attempt is asked for by one of them.
+pub async fn sweep_until(
+    attempts: &dyn AttemptStore,
+    clock: &dyn Clock,
+    pause: Duration,
+    least: TimeDelta,
+    stop: CancellationToken,
+) {
     let mut ticks = interval(pause);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        match sweep_attempts(attempts, clock).await {
+        match sweep_attempts(attempts, clock, least).await {
             Ok(0) => {}
             Ok(swept) => tracing::info!(attempts = swept, "gateways are asked for what they have not answered"),
             Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the sweep failed"),

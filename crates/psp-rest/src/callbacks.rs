@@ -130,7 +130,10 @@ pub(crate) async fn receive(
         }
         Received::Unverifiable => {
             tracing::warn!(transaction_id = %id, "a callback came for a gateway that is not configured here");
-            Err(Problem::unavailable("unverifiable", "nobody can tell now whether this is from the transaction's gateway; nothing was kept"))
+            Err(Problem::unavailable(
+                "unverifiable",
+                "nobody can tell now whether this is from the transaction's gateway; nothing was kept",
+            ))
         }
         Received::Forged(forged) => Err(Problem::new(StatusCode::UNAUTHORIZED, slug(forged), forged.to_string())),
     }

@@ -80,6 +80,7 @@ async fn purge(wiring: &Wiring) -> anyhow::Result<()> {
 }
 
 async fn sweep(wiring: &Wiring) -> anyhow::Result<()> {
-    let attempts = psp_jobs::sweep_attempts(&*wiring.store.attempts, &*wiring.sources.clock).await?;
+    let least = wiring.settings.authorize.check_after;
+    let attempts = psp_jobs::sweep_attempts(&*wiring.store.attempts, &*wiring.sources.clock, least).await?;
     answer(format_args!("{attempts} unresolved attempts are asked for"))
 }

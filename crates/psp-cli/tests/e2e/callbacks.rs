@@ -5,9 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use psp_gateways::{Signed, SigningKey};
 use serde_json::{Value, json};
 
-use crate::acquirers::{
-    SECRET, add_gateway, charges, place_of, post, serve_at, totals, until,
-};
+use crate::acquirers::{SECRET, add_gateway, charges, place_of, post, serve_at, totals, until};
 use crate::support::{Answer, Api, Place, Process};
 
 const DEPOSIT: &str = r#"{ "user_id": 123, "amount": "100.50", "currency": "USD" }"#;
@@ -55,7 +53,10 @@ async fn twice_is_once_and_what_is_final_stays() {
     await_status(&psp, &id, "completed").await;
     assert_eq!(call_back(&psp, &id, &callback("completed")).await.status, 202, "the same again, after the end");
     let late = call_back(&psp, &id, &callback("failed")).await;
-    assert_eq!((late.status.as_u16(), late.headers["content-type"].to_str().unwrap()), (409, "application/problem+json"));
+    assert_eq!(
+        (late.status.as_u16(), late.headers["content-type"].to_str().unwrap()),
+        (409, "application/problem+json")
+    );
     assert_eq!(await_status(&psp, &id, "completed").await["status"], "completed");
     let unknown = call_back(&psp, "01a1fc23-adfc-74b8-ab63-7bfa62344961", &callback("completed")).await;
     assert_eq!(unknown.status, 404);
@@ -129,19 +130,7 @@ async fn a_gateway_that_never_calls_back_is_asked() {
     place.run(&["gateways", "route", "acme"]);
     let psp = serve_at(&place, &address).await;
     let id = deposit(&psp).await;
-    // The sweep looks after the first time that it comes due, and again a minute later: long enough for it to be decided.
-    until(&psp, &format!("/deposits/{id}"), |deposit| deposit["status"] == "pending").await;
-    let swept = async {
-        loop {
-            place.run(&["job", "sweep-attempts"]);
-            let request = psp.get("default", &format!("/deposits/{id}")).await.json();
-            if request["status"] == "completed" {
-                return;
-            }
-            crate::support::pause().await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(90), swept).await.expect("it is asked again");
+    await_status(&psp, &id, "completed").await;
     assert_eq!(place.count("SELECT id FROM gateway_callbacks").await, 0, "it never called back");
     assert_eq!(charges(&simulator).await, 1);
 }

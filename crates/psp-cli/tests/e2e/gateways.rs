@@ -3,51 +3,32 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use http_body_util::Full;
-use hyper::Request;
 use psp_testkit::servers::TlsFront;
 use serde_json::{Value, json};
 
+use crate::acquirers::{SECRET, await_charges, behave, start_simulator, totals};
 use crate::support::{Api, PATIENCE, Place, Process, example_with, pause};
 
-const SECRET: &str = "a secret of the tests, which is long enough";
 const NUMBER: &str = "4111111111111111";
 const INSUFFICIENT: &str = "4000000000009995";
 const PAYMENTS: usize = 200;
 
-/// A place whose processes use a simulator that was started with these arguments.
+/// A place whose processes use a simulator that was started with these arguments, and no other gateway.
 async fn place_with(simulated: &[&str], env: &[(&'static str, &str)]) -> (Place, Process) {
     let mut place = Place::new(&[("PSP_GATEWAY_SECRET", SECRET), ("PSP_LOG", "warn,psp=info")]);
-    for (name, value) in [("PSP_RETRY_BASE_MS", "10"), ("PSP_RETRY_MAX_MS", "100")].iter().chain(env) {
+    let quick = [("PSP_RETRY_BASE_MS", "10"), ("PSP_RETRY_MAX_MS", "100"), ("PSP_SWEEP_INTERVAL_MS", "200")];
+    // One gateway has nobody to fall back on: a breaker would only slow the tests down.
+    let patient = [("PSP_CHECK_AFTER_MS", "500"), ("PSP_BREAKER_FAILURES", "1000")];
+    for (name, value) in quick.iter().chain(&patient).chain(env) {
         place.set(name, value);
     }
-    let args = [&["gateway-simulator", "--listen", "127.0.0.1:0"], simulated].concat();
-    let simulator = place.start(&args).await;
+    let simulator = start_simulator(&place, simulated).await;
     place.set("PSP_GATEWAY_URL", &format!("http://{}", simulator.address));
     (place, simulator)
 }
 
-async fn totals(simulator: &Api) -> Value {
-    simulator.get("", "/admin/totals").await.json()
-}
-
-async fn behave(simulator: &Api, change: &Value) {
-    let request = Request::patch("/admin/behaviour").header("host", "x").header("content-type", "application/json");
-    let request = request.body(Full::from(change.to_string())).unwrap();
-    let answer = simulator.client().await.send(request).await.unwrap();
-    assert_eq!(answer.status, 200, "{}", answer.text);
-}
-
-async fn await_charges(simulator: &Api, wanted: u64) {
-    let begun = Instant::now();
-    while totals(simulator).await["charges"].as_u64().unwrap() < wanted {
-        assert!(begun.elapsed() < PATIENCE, "{}", totals(simulator).await);
-        pause().await;
-    }
-}
-
-/// The payment once it is as wanted; dead letters are replayed meanwhile, as an operator would.
-async fn replayed_until(place: &Place, api: &Api, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+/// The payments once all are as wanted.
+async fn all_until(api: &Api, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
     let begun = Instant::now();
     loop {
         let payments = api.all("123", "/transactions").await;
@@ -55,43 +36,25 @@ async fn replayed_until(place: &Place, api: &Api, wanted: impl Fn(&Value) -> boo
             return payments;
         }
         assert!(begun.elapsed() < 3 * PATIENCE, "some stay as they are: {payments:?}");
-        if place.run(&["dlq", "list", "--json"]).trim() != "[]" {
-            place.run(&["dlq", "replay", "--all", "transactions"]);
-        }
-        pause().await;
-    }
-}
-
-async fn await_dead_letters(place: &Place, wanted: usize) -> String {
-    let begun = Instant::now();
-    loop {
-        let letters = place.run(&["dlq", "list", "--json"]);
-        if serde_json::from_str::<Value>(&letters).unwrap().as_array().unwrap().len() == wanted {
-            return letters;
-        }
-        assert!(begun.elapsed() < 2 * PATIENCE, "{letters}");
         pause().await;
     }
 }
 
 /// What the simulator charged is what we approved, payment by payment.
 fn assert_same_books(payments: &[Value], totals: &Value) {
-    let references = totals["references"].as_object().unwrap();
+    let charged = totals["transactions"].as_object().unwrap();
     let (mut approved, mut sum) = (0, 0);
     for payment in payments {
-        let id = payment["id"].as_str().unwrap();
-        let of = references.get(id).cloned().unwrap_or_default();
-        let charged = of["charges"].as_u64().unwrap_or(0);
-        let standing = charged == 1 && of["voided"] == false;
-        assert!(charged <= 1, "{id} was charged twice");
-        assert_eq!(payment["status"] == "pending_payment", standing, "{payment}: {of}");
-        if standing {
+        let of = charged.get(payment["id"].as_str().unwrap());
+        assert_eq!(payment["status"] == "pending_payment", of.is_some(), "{payment}: {of:?}");
+        if let Some(of) = of {
+            assert_eq!((&of["charges"], &of["charged"]), (&json!(1), &payment["amount"]), "{payment}");
             approved += 1;
             sum += payment["amount"].as_i64().unwrap();
         }
     }
     let ids: HashSet<_> = payments.iter().map(|payment| payment["id"].as_str().unwrap()).collect();
-    assert!(references.keys().all(|id| ids.contains(id.as_str())), "it was asked for what is no payment");
+    assert!(charged.keys().all(|id| ids.contains(id.as_str())), "it charged what is no payment");
     assert_eq!(totals["charges"].as_u64().unwrap() - totals["voided"].as_u64().unwrap(), approved);
     assert_eq!(totals["sums"]["BRL"].as_i64().unwrap_or(0), sum);
 }
@@ -114,7 +77,7 @@ async fn whatever_fails_and_whoever_is_killed_what_is_charged_is_what_is_approve
     let left = api.all("123", "/transactions").await;
     assert!(left.iter().any(|payment| payment["status"] == "processing"), "it was killed too late");
     let worker = place.start(&["worker"]).await;
-    let payments = replayed_until(&place, &api, |payment| payment["status"] != "processing").await;
+    let payments = all_until(&api, |payment| payment["status"] != "processing").await;
     assert_eq!(payments.len(), PAYMENTS);
     assert_same_books(&payments, &totals(&simulator).await);
     let approved = payments.iter().filter(|payment| payment["status"] == "pending_payment").count();
@@ -126,33 +89,33 @@ async fn whatever_fails_and_whoever_is_killed_what_is_charged_is_what_is_approve
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_voided_is_not_failed_but_left_to_a_person() {
+async fn an_outage_fails_payments_and_what_cannot_be_voided_waits_until_it_can() {
     let (place, simulator) = place_with(&["--outage"], &[]).await;
     let psp = place.serve().await;
-    let one = psp.post("123", &example_with(&json!({}))).await.json()["id"].clone();
-    let letters = await_dead_letters(&place, 1).await;
-    assert!(letters.contains("voiding failed"), "{letters}");
-    let payment = format!("/transactions/{}", one.as_str().unwrap());
-    assert_eq!(psp.get("123", &payment).await.json()["status"], "processing");
-    behave(&simulator, &json!({ "outage": false })).await;
-    let payments = replayed_until(&place, &psp, |payment| payment["status"] == "pending_payment").await;
+    psp.post("123", &example_with(&json!({}))).await;
+    let payments = all_until(&psp, |payment| payment["status"] == "failed").await;
+    assert_eq!(payments[0]["status_reason"], "gateway_unavailable");
     assert_same_books(&payments, &totals(&simulator).await);
 
     // Every answer is lost, also that to the void.
-    behave(&simulator, &json!({ "lost_rate": 1.0 })).await;
+    behave(&simulator, &json!({ "outage": false, "lost_rate": 1.0 })).await;
     psp.post("123", &example_with(&json!({ "amount": "700" }))).await;
-    await_dead_letters(&place, 1).await;
+    let begun = Instant::now();
+    while !psp.log().contains("voiding failed") {
+        assert!(begun.elapsed() < 2 * PATIENCE, "{}", psp.log());
+        pause().await;
+    }
+    assert_eq!(place.run(&["dlq", "list", "--json"]).trim(), "[]", "nobody needs to be woken");
+    assert_eq!(psp.all("123", "/transactions").await[0]["status"], "processing");
     behave(&simulator, &json!({ "lost_rate": 0.0 })).await;
-    let payments = replayed_until(&place, &psp, |payment| payment["status"] != "processing").await;
-    assert!(payments.iter().any(|payment| payment["status_reason"] == "voided"), "{payments:?}");
-    let totals = totals(&simulator).await;
-    assert_eq!((&totals["charges"], &totals["voided"]), (&json!(2), &json!(1)));
-    assert_same_books(&payments, &totals);
+    let payments = all_until(&psp, |payment| payment["status"] != "processing").await;
+    assert_same_books(&payments, &totals(&simulator).await);
 
-    // A gateway that errs and takes the void: failed, and nothing charged.
+    // A gateway that errs for this card only: failed, and nothing charged.
     psp.post("123", &example_with(&json!({ "card_number": "4000000000000341" }))).await;
-    let payments = replayed_until(&place, &psp, |payment| payment["status"] != "processing").await;
-    assert!(payments.iter().any(|payment| payment["status_reason"] == "gateway_unavailable"), "{payments:?}");
+    let payments = all_until(&psp, |payment| payment["status"] != "processing").await;
+    assert_eq!(payments[0]["status_reason"], "gateway_unavailable", "{payments:?}");
+    assert_same_books(&payments, &totals(&simulator).await);
 }
 
 #[tokio::test]
@@ -187,22 +150,22 @@ async fn a_gateway_behind_tls_is_paid_through_where_its_certificate_is_trusted_a
     let front = TlsFront::start(&simulator.address).await;
     let port = front.address.port();
     place.set("PSP_GATEWAY_URL", &format!("https://localhost:{port}"));
-    let distrusting = place.serve().await;
-    distrusting.post("123", &example_with(&json!({}))).await;
-    let letters = await_dead_letters(&place, 1).await;
-    assert!(letters.contains("no connection"), "{letters}");
-    drop(distrusting);
-    assert_eq!(totals(&simulator).await["references"], json!({}), "it was sent something");
     let authority = front.authority.to_str().unwrap();
-    // For another name the certificate is none.
-    for (host, ends) in [("127.0.0.1", "processing"), ("localhost", "pending_payment")] {
-        let url = format!("https://{host}:{port}");
-        let psp = place.start_with(&["serve"], &[("SSL_CERT_FILE", authority), ("PSP_GATEWAY_URL", &url)]).await;
-        place.run(&["dlq", "replay", "--all", "transactions"]);
-        if ends == "processing" {
-            await_dead_letters(&place, 1).await;
-        }
-        psp.until("123", "/transactions", |list| list[0]["status"] == ends).await;
+    // Whose certificate is not trusted, or is for another name, is sent nothing.
+    for (env, ends) in [
+        (vec![], "failed"),
+        (
+            vec![("SSL_CERT_FILE", authority.to_owned()), ("PSP_GATEWAY_URL", format!("https://127.0.0.1:{port}"))],
+            "failed",
+        ),
+        (vec![("SSL_CERT_FILE", authority.to_owned())], "pending_payment"),
+    ] {
+        let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let psp = place.start_with(&["serve"], &env).await;
+        let id = psp.post("123", &example_with(&json!({}))).await.json()["id"].clone();
+        let path = format!("/transactions/{}", id.as_str().unwrap());
+        psp.until("123", &path, |payment| payment["status"] == ends).await;
+        assert_eq!(totals(&simulator).await["references"] == json!({}), ends == "failed");
     }
     assert_eq!(totals(&simulator).await["charges"], 1);
 }
