@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::{Answer, Api, PATIENCE, Place, Process, pause};
 
 /// What every request to a simulator is signed with.
-pub(crate) const SECRET: &str = "a secret of the tests, which is long enough";
+pub(crate) const SECRET: &str = "a secret of the tests that is long enough";
 
 /// An address of this machine that was free just now.
 pub(crate) fn free_address() -> String {
