@@ -15,6 +15,7 @@ Examples:
   psp job settle-payables                settle what is due today
   psp job settle-payables --date 2026-12-31
   psp dlq list                           what needs a person
+  psp gateways list                      who is asked for approval, and how they do
   psp config                             the settings in effect
 
 Every setting is a flag, a variable of the environment, or a line of psp.toml; the first of them wins.
@@ -54,6 +55,9 @@ pub(crate) enum Command {
     /// Look at dead letters, replay or discard them
     #[command(subcommand)]
     Dlq(Dlq),
+    /// List gateways, add them, and say for which transactions they are asked
+    #[command(subcommand)]
+    Gateways(Gateways),
     /// The SQS queues of a local server
     #[command(subcommand)]
     Queues(Queues),
@@ -124,6 +128,75 @@ pub(crate) struct Simulated {
     /// What chances come from
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
+}
+
+/// Words are read by the command itself, which tells every fault at once.
+#[derive(Subcommand)]
+pub(crate) enum Gateways {
+    /// List gateways with their routes and circuit breakers
+    List {
+        /// Print JSON, as GET /gateways does
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add a gateway, or give the one of that name another protocol and address
+    Add {
+        /// Its name: a-z, 0-9, _ and -
+        name: String,
+        /// What it speaks: json, xml or sandbox
+        #[arg(long)]
+        protocol: String,
+        /// Where it is: https:// and a host, or http:// on this machine; not for a sandbox
+        #[arg(long)]
+        url: Option<String>,
+    },
+    /// Let a gateway be asked for new transactions
+    Enable {
+        /// Its name
+        name: String,
+    },
+    /// Let a gateway not be asked for new transactions; what it was asked before still ends there
+    Disable {
+        /// Its name
+        name: String,
+    },
+    /// Have a gateway asked for transactions, or give the route with these criteria another priority
+    Route {
+        /// The gateway
+        name: String,
+        /// The order of attempts, 0 to 65535: the lowest first
+        #[arg(long, value_name = "N", default_value = "100")]
+        priority: String,
+        #[command(flatten)]
+        criteria: Criteria,
+        /// The reasons of a decline with which the next gateway is asked; with any other a decline is final
+        #[arg(long, value_name = "REASON,…", value_delimiter = ',')]
+        retry_declines: Vec<String>,
+    },
+    /// Remove the route with these criteria
+    Unroute {
+        /// The gateway
+        name: String,
+        #[command(flatten)]
+        criteria: Criteria,
+    },
+}
+
+/// For which transactions: all, where there is none.
+#[derive(Args)]
+pub(crate) struct Criteria {
+    /// The payer's country: ISO 3166-1 alpha-2
+    #[arg(long, value_name = "CC")]
+    pub(crate) country: Option<String>,
+    /// What for: payment, deposit or withdrawal
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// How it is paid: by `credit_card`, `pix` and so on
+    #[arg(long)]
+    pub(crate) method: Option<String>,
+    /// ISO 4217
+    #[arg(long, value_name = "CUR")]
+    pub(crate) currency: Option<String>,
 }
 
 #[derive(Subcommand)]

@@ -19,6 +19,9 @@ const HTTP: &str = "http";
 /// Its name where it has none.
 const SANDBOX: &str = "sandbox";
 
+/// The names that no gateway of the store may have, because the settings decide which of them is there.
+pub(crate) const BUILT_IN: [&str; 2] = [HTTP, SANDBOX];
+
 /// What adapters of gateways are made of.
 pub(crate) struct GatewayFactory {
     secrets: BTreeMap<GatewayName, SigningKey>,

@@ -3,6 +3,7 @@
 mod config;
 mod dlq;
 pub(crate) mod documents;
+mod gateways;
 mod healthcheck;
 mod job;
 mod queues;
@@ -24,6 +25,7 @@ pub(crate) async fn run(command: Command, settings: Settings) -> anyhow::Result<
         Command::Migrate { service_login } => migrate(&settings, service_login.as_deref()).await,
         Command::Job(job) => job::run(Wiring::open_existing(settings).await?, job).await,
         Command::Dlq(dlq) => dlq::run(Wiring::open_existing(settings).await?, dlq).await,
+        Command::Gateways(command) => gateways::run(Wiring::open_existing(settings).await?, command).await,
         Command::Api => roles::run(settings, Roles::API).await,
         Command::Worker => roles::run(settings, Roles::WORKER).await,
         Command::Relay => roles::run(settings, Roles::RELAY).await,
