@@ -80,23 +80,26 @@ impl State {
                 return Verdict::Duplicate;
             }
             TransactionWrite::Insert(..) => {}
-            TransactionWrite::Update { transaction, expected_version } => {
-                let current = self.transactions.get(&transaction.id.0).map(|(t, _)| t.version);
-                if current != Some(*expected_version) {
-                    return Verdict::StaleVersion;
-                }
-                if change.payables.iter().any(taken) {
-                    return Verdict::Duplicate;
-                }
-            }
+            write if !self.has_version(write) => return Verdict::StaleVersion,
+            TransactionWrite::Update { .. } if change.payables.iter().any(taken) => return Verdict::Duplicate,
+            TransactionWrite::Update { .. } => {}
         }
         self.write(change, now);
         Verdict::Applied
     }
 
+    /// Whether the row has the version that an update expects.
+    fn has_version(&self, write: &TransactionWrite) -> bool {
+        let TransactionWrite::Update { transaction, expected_version } = write else { return false };
+        self.transactions.get(&transaction.id.0).is_some_and(|(t, _)| t.version == *expected_version)
+    }
+
     fn is_applied(&self, change: &ChangeSet) -> bool {
         if let Some(first) = change.events.first() {
             return self.event_ids.contains(&first.id);
+        }
+        if self.has_version(&change.transaction) {
+            return false;
         }
         let last = change.attempts.last().expect("a change set has events or attempts");
         let written = self.attempts.get(&(last.transaction_id, last.number));
