@@ -28,7 +28,8 @@ impl GatewayStore for PgStore {
         let routes = repeat(|| {
             let query = sqlx::query_as!(
                 RouteRow,
-                "SELECT gateway, country, kind, method, currency, priority, retry_declines FROM gateway_routes"
+                "SELECT gateway, country, kind, method, currency, priority, retry_declines FROM gateway_routes \
+                   ORDER BY gateway, country, kind, method, currency"
             );
             query.fetch_all(&self.reads)
         });

@@ -33,7 +33,8 @@ impl GatewayStore for SqliteStore {
     async fn routing(&self) -> Result<RoutingTable, StoreError> {
         let sql = "SELECT name, protocol, url, enabled, created_at, updated_at FROM gateways ORDER BY name";
         let gateways = sqlx::query(sql).fetch_all(&self.readers).await.map_err(unavailable)?;
-        let sql = "SELECT gateway, country, kind, method, currency, priority, retry_declines FROM gateway_routes";
+        let sql = "SELECT gateway, country, kind, method, currency, priority, retry_declines FROM gateway_routes \
+                   ORDER BY gateway, country, kind, method, currency";
         let routes = sqlx::query(sql).fetch_all(&self.readers).await.map_err(unavailable)?;
         let gateways = gateways.iter().map(decode_gateway).collect::<Result<_, _>>()?;
         Ok(RoutingTable::new(gateways, routes.iter().map(decode_route).collect::<Result<_, _>>()?))

@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use psp_domain::ports::{Clock, SettlementChunk};
 use psp_domain::usecases::SettlePayables;
-use psp_domain::{ChangeSet, Event, EventKind, Verdict};
+use psp_domain::{ChangeSet, Event, EventKind, TransactionStatus, Verdict};
 use serde_json::Value;
 
 use crate::{Ports, fixtures};
@@ -21,6 +21,7 @@ macro_rules! event_contract {
             a_refused_change_set_writes_no_event
             settlement_writes_each_event_once_in_its_place
             settlement_writes_events_of_the_shape_of_the_domains
+            attempts_leave_no_gap_in_the_events
         }
     };
 }
@@ -143,6 +144,27 @@ pub async fn settlement_writes_events_of_the_shape_of_the_domains(case: EventCas
     let (paid, model) = of_kind(EventKind::TransactionPaid, &debit_paid);
     assert_eq!((paid.aggregate_id, paid.sequence), (credit.id.0, 3));
     assert_eq!(json(&paid), model, "the amounts are the same");
+}
+
+pub async fn attempts_leave_no_gap_in_the_events(case: EventCase) {
+    let now = case.ports.clock.now();
+    let (mut transaction, created) = fixtures::create(&fixtures::payment("123", 1000, 1), now);
+    let mut changes = vec![created];
+    for number in 1..=3 {
+        let attempt = fixtures::attempt(&transaction, number, now);
+        changes.push(ChangeSet::of_attempts(transaction.clone(), vec![attempt]));
+        transaction.version += 1;
+    }
+    changes.push(fixtures::approve(&transaction, now));
+    for change in changes {
+        assert_eq!(case.ports.store.apply(change).await.unwrap(), Verdict::Applied);
+    }
+    case.settle(31, 10).await;
+    let events = case.events().await;
+    let of_transaction = events.iter().filter(|event| event.aggregate_id == transaction.id.0);
+    assert_eq!(of_transaction.map(|event| event.sequence).collect::<Vec<_>>(), [1, 2, 3]);
+    let settled = case.ports.transactions.find(&transaction.customer_id, transaction.id).await.unwrap().unwrap();
+    assert_eq!((settled.status, settled.version, settled.sequence), (TransactionStatus::Paid, 6, 3));
 }
 
 fn json(event: &Event) -> Value {

@@ -2,21 +2,31 @@
 
 #![expect(missing_docs, reason = "the names of tests are sentences, and their factories async")]
 
+mod attempts;
+mod callbacks;
+mod gateways;
 mod keys;
+mod kinds;
 mod races;
 mod reads;
 mod settlement;
+mod sweeps;
+mod tokens;
 mod writes;
 
+pub use attempts::*;
+pub use callbacks::*;
+pub use gateways::*;
 pub use keys::*;
+pub use kinds::*;
 pub use races::*;
 pub use reads::*;
 pub use settlement::*;
+pub use sweeps::*;
+pub use tokens::*;
 pub use writes::*;
 
-use std::time::Duration;
-
-use psp_domain::ports::{Clock, SettlementChunk, SettlementProgress};
+use psp_domain::ports::{Clock, Message, SettlementChunk, SettlementProgress};
 use psp_domain::usecases::SettlePayables;
 use psp_domain::{
     Currency, PageRequest, Payable, Position, QueueName, SealedCard, Transaction, TransactionId, Verdict,
@@ -61,6 +71,45 @@ macro_rules! store_contract {
             a_settlement_run_is_cut_into_chunks_with_a_message_each
             a_settlement_run_has_a_bounded_number_of_chunks
             a_settlement_run_that_does_not_exist_is_none
+            attempts_are_written_with_their_transaction_and_its_card_is_kept
+            the_end_of_authorization_is_written_with_its_attempt
+            each_transaction_is_loaded_with_its_own_attempts
+            a_stale_version_writes_no_attempt
+            the_same_attempts_again_have_one_effect
+            attempts_that_moved_on_are_stale_and_not_applied
+            an_attempt_may_change_without_changing_its_state
+            attempts_of_one_batch_are_taken_in_order_and_a_refused_one_harms_no_other
+            a_large_batch_of_attempts_is_written_whole
+            a_race_to_open_an_attempt_has_one_winner
+            a_race_of_an_attempt_and_a_cancellation_has_one_winner
+            attempts_delivered_to_many_at_once_have_one_effect
+            a_sweep_asks_for_what_is_due_and_for_nothing_else
+            a_sweep_takes_the_longest_due_first_and_no_more_than_its_limit
+            a_sweep_asks_again_after_as_long_as_the_attempt_is_old_within_bounds
+            a_sweep_moves_no_version
+            sweeps_at_once_take_each_attempt_once
+            attempts_that_nobody_asked_for_are_counted
+            a_callback_is_stored_with_its_message
+            a_callback_that_comes_twice_is_stored_once
+            a_callback_that_comes_to_many_at_once_is_stored_once
+            a_callback_keeps_its_first_outcome
+            callbacks_are_found_by_their_outcome_newest_first
+            a_card_is_found_by_its_token_until_it_expires
+            a_card_is_found_by_its_customer_only
+            expired_cards_are_purged_a_few_at_a_time
+            a_token_is_spent_with_its_payment
+            a_payment_with_a_spent_token_writes_nothing
+            a_payment_with_a_taken_key_spends_no_token
+            the_same_payment_with_a_token_again_has_one_effect
+            a_token_is_spent_once_in_a_batch
+            a_race_for_a_token_has_one_winner
+            gateways_and_routes_come_back_as_they_were_put
+            a_gateway_that_is_put_again_has_another_address_and_nothing_else
+            a_route_is_named_by_its_gateway_and_criteria
+            what_a_process_says_of_gateways_replaces_what_it_said_before
+            transactions_of_every_kind_and_method_come_back_as_they_were
+            a_list_holds_one_kind
+            deposits_and_withdrawals_are_paid_at_once_and_owe_nothing
         }
     };
 }
@@ -100,18 +149,22 @@ async fn balance(ports: &Ports, customer: &str) -> (i64, i64) {
     (balance.available.minor(), balance.waiting_funds.minor())
 }
 
-/// How many messages can be received; a relay may have to bring them to a broker first.
-async fn messages(ports: &Ports, queue: QueueName) -> usize {
-    let Some(wait) = ports.broker_latency else {
-        return ports.queue.receive(queue, 1000, Duration::ZERO).await.unwrap().len();
-    };
-    let mut count = 0;
+/// The messages that can be received; a relay may have to bring them to a broker first.
+async fn received(ports: &Ports, queue: QueueName) -> Vec<Message> {
+    let (mut messages, wait) = (Vec::new(), ports.broker_latency);
     loop {
-        match ports.queue.receive(queue, 1000, wait).await.unwrap().len() {
-            0 => return count,
-            more => count += more,
+        let more = ports.queue.receive(queue, 1000, wait.unwrap_or_default()).await.unwrap();
+        let is_all = more.is_empty() || wait.is_none();
+        messages.extend(more.into_iter().map(|delivery| delivery.message));
+        if is_all {
+            return messages;
         }
     }
+}
+
+/// How many messages can be received.
+async fn messages(ports: &Ports, queue: QueueName) -> usize {
+    received(ports, queue).await.len()
 }
 
 /// What is kept of a transaction's card.

@@ -8,7 +8,7 @@ use super::{balance, create, load, messages, payables};
 use crate::{Ports, fixtures};
 
 /// Applies each change set in a task of its own, all at once.
-async fn race(ports: &Arc<Ports>, changes: impl Iterator<Item = ChangeSet>) -> Vec<Verdict> {
+pub(super) async fn race(ports: &Arc<Ports>, changes: impl Iterator<Item = ChangeSet>) -> Vec<Verdict> {
     let racers: Vec<_> = changes
         .map(|change| {
             let ports = Arc::clone(ports);

@@ -50,7 +50,8 @@ pub async fn settlement_finishes_a_transaction_with_its_last_installment(ports: 
     ] {
         assert_eq!(settle(&ports, days, 1).await.payables, 1);
         let loaded = load(&ports, &transaction).await;
-        assert_eq!((loaded.status, loaded.version), (status, version), "after {days} days");
+        let found = (loaded.status, loaded.version, loaded.sequence);
+        assert_eq!(found, (status, version, version), "after {days} days");
     }
     let late = fixtures::decline(&transaction, ports.clock.now());
     assert_eq!(ports.store.apply(late).await.unwrap(), Verdict::StaleVersion, "paid is final");
