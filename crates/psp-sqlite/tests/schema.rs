@@ -1,0 +1,131 @@
+//! The schema as a database of an earlier release meets it.
+
+#![expect(clippy::unwrap_used, reason = "test code asserts")]
+
+use std::sync::Arc;
+
+use psp_domain::ports::{
+    AttemptStore, Clock, PayableReader, SettlementChunk, SettlementStore, Store, TransactionReader,
+};
+use psp_domain::{
+    ChangeSet, Event, PageRequest, SealedCard, SettlementRunId, Transaction, TransactionKind, TransactionStatus,
+    TransactionWrite, Verdict,
+};
+use psp_sqlite::{SqliteOptions, SqliteStore};
+use psp_testkit::clock::FixedClock;
+use psp_testkit::fixtures;
+use sqlx::migrate::Migrator;
+use sqlx::{Connection, SqliteConnection};
+use uuid::Uuid;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
+
+/// Writes a payment by card as the first release did.
+async fn write(connection: &mut SqliteConnection, t: &Transaction, sealed: Option<&SealedCard>) {
+    let (card, gateway) = (t.card.as_ref().unwrap(), t.gateway.as_ref());
+    let sql = "INSERT INTO transactions (id, customer_id, description, amount, currency, payment_method, card_holder_name, \
+               card_expiry, card_last_four, card_brand, installments, status, status_reason, gateway, gateway_reference, \
+               version, created_at, updated_at, sealed_card) VALUES (?, ?, ?, ?, ?, ?, ?, 202510, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let query = sqlx::query(sql)
+        .bind(t.id.0)
+        .bind(t.customer_id.as_str())
+        .bind(&*t.description)
+        .bind(t.amount.minor())
+        .bind(t.amount.currency().code())
+        .bind(t.payment_method.as_str())
+        .bind(card.holder_name.as_str())
+        .bind(&*card.last_four)
+        .bind(card.brand.as_str())
+        .bind(t.installments.get())
+        .bind(t.status.as_str())
+        .bind(t.status_reason.as_deref())
+        .bind(gateway.map(|g| g.gateway.as_str()))
+        .bind(gateway.map(|g| &*g.reference))
+        .bind(t.version)
+        .bind(t.created_at.timestamp_millis())
+        .bind(t.updated_at.timestamp_millis())
+        .bind(sealed.map(|card| &*card.0));
+    query.execute(connection).await.unwrap();
+}
+
+async fn write_event(connection: &mut SqliteConnection, event: &Event) {
+    let sql = "INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?)";
+    let query = sqlx::query(sql).bind(event.id.0).bind(event.kind.as_str()).bind(event.aggregate_id);
+    let query = query.bind(event.sequence).bind(event.customer_id.as_str()).bind(&*event.data);
+    query.bind(event.occurred_at.timestamp_millis()).execute(connection).await.unwrap();
+}
+
+/// Writes the payable of an approval as the first release did.
+async fn write_payable(connection: &mut SqliteConnection, approval: &ChangeSet) {
+    let p = &approval.payables[0];
+    let sql = "INSERT INTO payables (id, transaction_id, installment, customer_id, currency, fee_percent, fee, receivable, status, \
+               payment_date, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let query = sqlx::query(sql).bind(p.id.0).bind(p.transaction_id.0).bind(p.installment).bind(p.customer_id.as_str());
+    let query = query.bind(p.receivable.currency().code()).bind(p.fee_percent.to_string()).bind(p.fee.minor());
+    let query = query.bind(p.receivable.minor()).bind(p.status.as_str()).bind(p.payment_date.timestamp_millis());
+    let query = query.bind(p.created_at.timestamp_millis()).bind(p.updated_at.timestamp_millis());
+    query.execute(connection).await.unwrap();
+}
+
+/// The places of a transaction's events.
+async fn sequences(url: &str, transaction: &Transaction) -> Vec<i64> {
+    let mut connection = SqliteConnection::connect(url).await.unwrap();
+    let sql = "SELECT sequence FROM outbox WHERE aggregate_id = ? ORDER BY sequence";
+    sqlx::query_scalar(sql).bind(transaction.id.0).fetch_all(&mut connection).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn payments_of_the_first_release_are_read_back_and_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", dir.path().join("psp.db").display());
+    let clock = Arc::new(FixedClock::default());
+    let now = clock.now();
+    let mut connection = SqliteConnection::connect(&format!("{url}?mode=rwc")).await.unwrap();
+    MIGRATIONS.run_to(1, &mut connection).await.unwrap();
+    let (waiting, created) = fixtures::create(&fixtures::payment("123", 2500, 1), now);
+    let TransactionWrite::Insert(_, sealed) = &created.transaction else { panic!("not an insert") };
+    let (other, created_other) = fixtures::create(&fixtures::payment("123", 1000, 1), now);
+    let approval = fixtures::approve(&other, now);
+    let approved = approval.transaction.transaction().clone();
+    let (third, _) = fixtures::create(&fixtures::debit("123", 999), now);
+    let declined = fixtures::decline(&third, now).transaction.transaction().clone();
+    write(&mut connection, &waiting, sealed.as_ref()).await;
+    write(&mut connection, &approved, None).await;
+    write(&mut connection, &declined, None).await;
+    write_payable(&mut connection, &approval).await;
+    for event in created.events.iter().chain(&created_other.events).chain(&approval.events) {
+        write_event(&mut connection, event).await;
+    }
+    connection.close().await.unwrap();
+
+    assert_eq!(SqliteStore::migrate(&url).await.unwrap(), ["0002_gateways"]);
+    assert!(SqliteStore::migrate(&url).await.unwrap().is_empty());
+    let store = SqliteStore::open(SqliteOptions::new(&*url), clock.clone()).await.unwrap();
+    let customer = fixtures::customer("123");
+    let page = PageRequest::default();
+    let listed = TransactionReader::list(&*store, &customer, TransactionKind::Payment, page).await.unwrap().items;
+    assert_eq!(listed, [declined, approved.clone(), waiting.clone()]);
+    let loaded = store.load_for_authorization(&[waiting.id]).await.unwrap().remove(0);
+    assert_eq!((loaded.card, loaded.attempts), (sealed.clone(), Vec::new()));
+    assert_eq!(PayableReader::list(&*store, &customer, page).await.unwrap().items, approval.payables);
+
+    // What waited is authorized, and what was authorized is settled.
+    let opened = fixtures::attempt(&waiting, 1, now);
+    let opens = ChangeSet::of_attempts(waiting, vec![opened.clone()]);
+    let waiting = opens.transaction.transaction().clone();
+    assert_eq!(store.apply(opens).await.unwrap(), Verdict::Applied);
+    assert_eq!(store.attempts(waiting.id).await.unwrap(), [opened]);
+    assert_eq!(store.apply(fixtures::approve(&waiting, now)).await.unwrap(), Verdict::Applied);
+    assert_eq!(sequences(&url, &waiting).await, [1, 2]);
+    let run_id = SettlementRunId(Uuid::from_u128(1));
+    let due = now + chrono::Days::new(31);
+    assert_eq!(store.plan_run(run_id, due, 10, now).await.unwrap(), 1);
+    let settled = store.settle_chunk(SettlementChunk { run_id, number: 1 }, now).await.unwrap().unwrap();
+    assert_eq!((settled.payables, settled.transactions), (2, 2));
+    for (transaction, version) in [(&approved, 3), (&waiting, 4)] {
+        let paid = TransactionReader::find(&*store, &customer, transaction.id).await.unwrap().unwrap();
+        assert_eq!((paid.status, paid.version, paid.sequence), (TransactionStatus::Paid, version, 3));
+        assert_eq!(sequences(&url, transaction).await, [1, 2, 3]);
+    }
+    store.close().await;
+}
