@@ -138,3 +138,25 @@ impl Answer {
 fn is_reason(text: &str) -> bool {
     (1..=MAX_REASON_LEN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
 }
+
+#[cfg(test)]
+mod tests {
+    use psp_testkit::contract::gateway::request;
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::{json, xml};
+
+    #[test]
+    fn the_largest_request_fits_its_buffer_so_that_no_copy_of_the_card_is_left_behind() {
+        let mut request = request("4111111111111111");
+        let address = format!("https://psp.example/?{}", "&".repeat(5_000));
+        for widest in ["&", "\"", "\\", "\u{1f600}"] {
+            request.card.as_mut().unwrap().holder_name = widest.repeat(100).parse().unwrap();
+            let question = Question::Authorize(&request, Some(&address));
+            let is_unmoved = |body: &Zeroizing<Vec<u8>>| body.capacity() == question.capacity();
+            assert!(is_unmoved(&json::write(&question).unwrap().body), "{widest}");
+            assert!(is_unmoved(&xml::write(&question).body), "{widest}");
+        }
+    }
+}

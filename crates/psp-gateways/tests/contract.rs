@@ -12,6 +12,7 @@ async fn sandbox() -> GatewayCase<SandboxGateway> {
         declined: "4000000000009995",
         erring: "4000000000000341",
         keeps: false,
+        signs: false,
     }
 }
 

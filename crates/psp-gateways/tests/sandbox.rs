@@ -1,10 +1,11 @@
-//! What the sandbox answers to each of its cards.
+//! What the sandbox answers to each of its cards, and to what has no card.
 
 use std::time::Duration;
 
 use psp_domain::ports::{AuthorizationRequest, AuthorizationResult, Gateway, GatewayError};
+use psp_domain::{PaymentMethod, TransactionKind};
 use psp_gateways::{Behaviour, SandboxGateway, TEST_CARDS};
-use psp_testkit::contract::gateway::request;
+use psp_testkit::contract::gateway::{cardless_request, request};
 use psp_testkit::fixtures;
 use tokio::time::Instant;
 
@@ -20,10 +21,14 @@ fn is_approved(answer: &Result<AuthorizationResult, GatewayError>) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn every_card_is_answered_as_documented() {
+    let sandbox = SandboxGateway::new(SLOW);
     for card in TEST_CARDS {
+        let first = request(card.number);
         for attempt in 1..=5 {
+            // Every attempt of a transaction has a reference of its own.
+            let request = AuthorizationRequest { transaction_id: first.transaction_id, ..request(card.number) };
             let started = Instant::now();
-            let answer = ask(&request(card.number, attempt)).await;
+            let answer = sandbox.authorize(&request).await;
             let took = started.elapsed();
             let declined = |reason: &str| Ok(AuthorizationResult::Declined { reason: reason.to_owned() });
             match card.behaviour {
@@ -42,16 +47,34 @@ async fn every_card_is_answered_as_documented() {
 async fn every_other_card_is_approved_whatever_its_expiry() {
     for length in 12..=19 {
         for expiry in ["10/25", "01/2000", "12/2099"] {
-            let mut request = request(&fixtures::card_number_of_length(length), 1);
-            request.card.expiry = expiry.parse().unwrap();
+            let mut request = request(&fixtures::card_number_of_length(length));
+            let card = request.card.as_mut().unwrap();
+            card.expiry = expiry.parse().unwrap();
             assert!(is_approved(&ask(&request).await), "{length} digits, {expiry}");
         }
     }
 }
 
 #[tokio::test]
-async fn the_reference_follows_from_the_transaction() {
-    let (one, other) = (request("4111111111111111", 1), request("4111111111111111", 1));
+async fn the_reference_follows_from_the_attempts() {
+    let (one, other) = (request("4111111111111111"), request("4111111111111111"));
     assert_eq!(ask(&one).await, ask(&one).await);
     assert_ne!(ask(&one).await, ask(&other).await);
+}
+
+#[tokio::test]
+async fn payments_without_a_card_are_approved_and_a_callback_ends_deposits_and_withdrawals() {
+    for method in [PaymentMethod::Upi, PaymentMethod::Pix, PaymentMethod::BankTransfer] {
+        assert!(is_approved(&ask(&cardless_request(TransactionKind::Payment, method)).await));
+        for kind in [TransactionKind::Deposit, TransactionKind::Withdrawal] {
+            let answer = ask(&cardless_request(kind, method)).await;
+            assert_eq!(answer, Ok(AuthorizationResult::Pending { reference: None }), "{kind}");
+        }
+    }
+}
+
+#[test]
+fn it_is_named_sandbox_or_as_it_is_told() {
+    assert_eq!(SandboxGateway::new(SLOW).name().as_str(), "sandbox");
+    assert_eq!(SandboxGateway::named("second".parse().unwrap(), SLOW).name().as_str(), "second");
 }

@@ -104,7 +104,7 @@ fn no_more_is_given_back_than_was_charged_and_a_voided_refund_can_be_made_again(
     let charge = charge(2500);
     ledger.authorize(charged, charge, CardBehaviour::Approve, false);
     ledger.authorize(paid_out, terms(Movement::Payout, 2500), CardBehaviour::Approve, false);
-    let mut refund = |ledger: &mut Ledger, of, minor| {
+    let refund = |ledger: &mut Ledger, of, minor| {
         let reference = reference();
         let terms = Terms { transaction_id: None, method: None, ..terms(Movement::Refund(of), minor) };
         let taken = ledger.refund(reference, of, terms);

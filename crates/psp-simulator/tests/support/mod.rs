@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use psp_domain::ports::{Clock, SystemClock};
-use psp_gateways::{HttpGateway, HttpOptions, SigningKey};
+use psp_gateways::{HttpGateway, HttpOptions, HttpProtocol, SigningKey};
 use psp_simulator::{Simulator, SimulatorOptions};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -32,26 +32,41 @@ impl World {
         Self { simulator, address, task }
     }
 
-    pub(crate) fn gateway(&self) -> HttpGateway {
-        self.gateway_of(SECRET, Arc::new(SystemClock), Duration::from_secs(10))
-    }
-
-    /// A gateway that asks through something else.
+    /// A gateway that speaks JSON and calls nobody back.
     #[allow(dead_code, reason = "not every test program asks for it")]
-    #[expect(clippy::unused_self, reason = "the simulator must live as long")]
-    pub(crate) fn gateway_at(&self, address: &str) -> HttpGateway {
-        gateway(address, SECRET, Arc::new(SystemClock), Duration::from_secs(10))
+    pub(crate) fn gateway(&self) -> HttpGateway {
+        self.gateway_with(|_| ())
     }
 
-    pub(crate) fn gateway_of(&self, secret: &str, clock: Arc<dyn Clock>, timeout: Duration) -> HttpGateway {
-        gateway(&self.address, secret, clock, timeout)
+    /// A gateway with other options.
+    pub(crate) fn gateway_with(&self, change: impl FnOnce(&mut HttpOptions)) -> HttpGateway {
+        self.gateway_by(Arc::new(SystemClock), change)
     }
-}
 
-fn gateway(address: &str, secret: &str, clock: Arc<dyn Clock>, timeout: Duration) -> HttpGateway {
-    let url = format!("http://{address}").parse().unwrap();
-    let options = HttpOptions { url, key: key(secret), connect_timeout: timeout, timeout };
-    HttpGateway::new(options, clock).unwrap()
+    /// A gateway with another clock and options.
+    pub(crate) fn gateway_by(&self, clock: Arc<dyn Clock>, change: impl FnOnce(&mut HttpOptions)) -> HttpGateway {
+        let timeout = Duration::from_secs(10);
+        let mut options = HttpOptions {
+            name: "acquirer".parse().unwrap(),
+            protocol: HttpProtocol::Json,
+            url: format!("http://{}", self.address).parse().unwrap(),
+            key: key(SECRET),
+            callback_base: None,
+            connect_timeout: timeout,
+            timeout,
+        };
+        change(&mut options);
+        HttpGateway::new(options, clock).unwrap()
+    }
+
+    /// A gateway that speaks XML.
+    #[allow(dead_code, reason = "not every test program asks for it")]
+    pub(crate) fn soap_gateway(&self) -> HttpGateway {
+        self.gateway_with(|options| {
+            options.protocol = HttpProtocol::Xml;
+            options.url = format!("http://{}/soap", self.address).parse().unwrap();
+        })
+    }
 }
 
 impl Drop for World {

@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
-use psp_domain::ports::{AuthorizationRequest, AuthorizationResult, Gateway, IdGenerator, UuidV7Generator, VOIDED};
+use psp_domain::ports::{
+    AuthorizationRequest, AuthorizationResult, CallbackSignature, ForgedCallback, Gateway, IdGenerator, RefundRequest,
+    UuidV7Generator, VOIDED,
+};
 use psp_domain::{AttemptReference, Currency, Installments, Money, PaymentMethod, TransactionId, TransactionKind};
 
 use crate::fixtures;
@@ -20,6 +23,9 @@ macro_rules! gateway_contract {
             what_was_answered_is_found
             a_voided_transaction_is_not_charged_whenever_it_is_asked_for
             no_answer_shows_card_data
+            deposits_withdrawals_and_methods_without_a_card_are_taken
+            a_refund_is_answered_again_as_it_was
+            who_signs_callbacks_refuses_those_that_are_not_signed
         }
     };
 }
@@ -36,6 +42,8 @@ pub struct GatewayCase<G> {
     pub erring: &'static str,
     /// Whether it keeps what it answered. A gateway that never charges needs not: it finds nothing, and has nothing to void.
     pub keeps: bool,
+    /// Whether it signs its callbacks.
+    pub signs: bool,
 }
 
 /// A request for 25.00 BRL of a new transaction by a card of that number.
@@ -50,6 +58,17 @@ pub fn request(number: &str) -> AuthorizationRequest {
         country: None,
         card: Some(fixtures::card_numbered(number)),
     }
+}
+
+/// A request of that kind for 25.00 BRL without a card.
+pub fn cardless_request(kind: TransactionKind, method: PaymentMethod) -> AuthorizationRequest {
+    AuthorizationRequest { kind, payment_method: method, card: None, ..request("4111111111111111") }
+}
+
+/// A request to give 10.00 BRL of a charge back.
+pub fn refund_request(of: AttemptReference) -> RefundRequest {
+    let reference = AttemptReference(UuidV7Generator.next_id());
+    RefundRequest { reference, of, amount: Money::new(1000, Currency::BRL) }
 }
 
 pub async fn the_same_transaction_asked_again_gets_the_same_answer<G: Gateway>(case: GatewayCase<G>) {
@@ -137,4 +156,41 @@ pub async fn no_answer_shows_card_data<G: Gateway>(case: GatewayCase<G>) {
         assert!(!format!("{request:?}").contains(number), "nor does the request");
     }
     assert!(case.gateway.authorize(&request(case.erring)).await.is_err());
+}
+
+pub async fn deposits_withdrawals_and_methods_without_a_card_are_taken<G: Gateway>(case: GatewayCase<G>) {
+    for kind in TransactionKind::ALL {
+        for method in PaymentMethod::ALL.into_iter().filter(|method| !method.is_card()) {
+            let request = cardless_request(kind, method);
+            let answer = case.gateway.authorize(&request).await.unwrap();
+            match &answer {
+                AuthorizationResult::Approved { amount, .. } => {
+                    assert!(amount.is_none_or(|amount| amount == request.amount), "{kind} {method}: {answer:?}");
+                }
+                AuthorizationResult::Pending { .. } => assert_ne!(kind, TransactionKind::Payment, "{method}"),
+                AuthorizationResult::Declined { .. } => panic!("{kind} {method}: {answer:?}"),
+            }
+            case.gateway.void(request.reference).await.unwrap();
+        }
+    }
+}
+
+pub async fn a_refund_is_answered_again_as_it_was<G: Gateway>(case: GatewayCase<G>) {
+    let charge = request(case.approved);
+    case.gateway.authorize(&charge).await.unwrap();
+    let refund = refund_request(charge.reference);
+    let answer = case.gateway.refund(&refund).await.unwrap();
+    assert!(matches!(answer, AuthorizationResult::Approved { .. }), "{answer:?}");
+    assert_eq!(case.gateway.refund(&refund).await.unwrap(), answer);
+    assert_eq!(case.gateway.find(refund.reference).await.unwrap(), case.keeps.then_some(answer));
+}
+
+pub async fn who_signs_callbacks_refuses_those_that_are_not_signed<G: Gateway>(case: GatewayCase<G>) {
+    let unsigned = CallbackSignature { path: "/callback/1", timestamp: None, signature: None, body: b"{}" };
+    let forged = CallbackSignature { timestamp: Some("1769860800"), signature: Some("v1=00"), ..unsigned };
+    assert_eq!(case.gateway.verify_callback(&unsigned).is_err(), case.signs);
+    assert_eq!(case.gateway.verify_callback(&forged).is_err(), case.signs);
+    if case.signs {
+        assert_eq!(case.gateway.verify_callback(&unsigned), Err(ForgedCallback::Signature));
+    }
 }
