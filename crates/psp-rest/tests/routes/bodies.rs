@@ -6,12 +6,6 @@ use serde_json::json;
 
 use crate::support::{World, example, example_with};
 
-/// The text with its ids replaced, in the order in which they appear.
-fn hidden(text: &str) -> String {
-    let is_id = |part: &str| uuid::Uuid::try_parse(part).is_ok() && part.len() == 36;
-    text.split('"').map(|part| if is_id(part) { "[id]" } else { part }).collect::<Vec<_>>().join("\"")
-}
-
 #[tokio::test]
 async fn a_created_transaction_is_as_printed_in_the_documentation() {
     let world = World::new();
@@ -20,7 +14,7 @@ async fn a_created_transaction_is_as_printed_in_the_documentation() {
         (created.status.as_u16(), &created.headers["content-type"]),
         (201, &"application/json".parse().unwrap())
     );
-    insta::assert_snapshot!(hidden(&created.text), @r#"{"id":"[id]","description":"Lightsaber","customer_id":"123","amount":2500,"currency":"BRL","payment_method":"credit_card","status":"processing","card_holder_name":"Luke Skywalker","card_expiration_date":"2025-10-01T00:00:00.000Z","card_verification_code":"***","card_last_four_numbers":"1111","card_brand":"visa","installments":1,"created_at":"2026-01-31T12:00:00.000Z","updated_at":"2026-01-31T12:00:00.000Z"}"#);
+    insta::assert_snapshot!(created.hidden(), @r#"{"id":"[id]","description":"Lightsaber","customer_id":"123","amount":2500,"currency":"BRL","payment_method":"credit_card","status":"processing","card_holder_name":"Luke Skywalker","card_expiration_date":"2025-10-01T00:00:00.000Z","card_verification_code":"***","card_last_four_numbers":"1111","card_brand":"visa","installments":1,"created_at":"2026-01-31T12:00:00.000Z","updated_at":"2026-01-31T12:00:00.000Z"}"#);
     let id = created.json()["id"].as_str().unwrap().to_owned();
     assert_eq!(world.get(&format!("/transactions/{id}")).await.text, created.text);
     assert_eq!(world.get("/transactions").await.text, format!("[{}]", created.text));
@@ -32,7 +26,7 @@ async fn a_payable_and_the_balance_are_as_printed_in_the_documentation() {
     let transaction = world.created(&example()).await;
     world.memory.apply(fixtures::approve(&transaction, world.now())).await.unwrap();
     let payables = world.get("/payables").await;
-    insta::assert_snapshot!(hidden(&payables.text), @r#"[{"id":"[id]","customer_id":"123","status":"waiting_funds","payment_date":"2026-03-02T12:00:00.000Z","fee":5,"receivable_amount":2375,"installment":1,"transaction_id":"[id]","created_at":"2026-01-31T12:00:00.000Z","updated_at":"2026-01-31T12:00:00.000Z","fee_amount":125,"amount":2500,"currency":"BRL"}]"#);
+    insta::assert_snapshot!(payables.hidden(), @r#"[{"id":"[id]","customer_id":"123","status":"waiting_funds","payment_date":"2026-03-02T12:00:00.000Z","fee":5,"receivable_amount":2375,"installment":1,"transaction_id":"[id]","created_at":"2026-01-31T12:00:00.000Z","updated_at":"2026-01-31T12:00:00.000Z","fee_amount":125,"amount":2500,"currency":"BRL"}]"#);
     let id = payables.json()[0]["id"].as_str().unwrap().to_owned();
     assert_eq!(format!("[{}]", world.get(&format!("/payables/{id}")).await.text), payables.text);
     insta::assert_snapshot!(world.get("/balance").await.text, @r#"{"available":0,"waiting_funds":2375,"currency":"BRL"}"#);

@@ -4,11 +4,16 @@
 
 mod bad_input;
 mod bodies;
+mod callbacks;
+mod card_tokens;
 mod documents;
 mod failures;
 mod gateways;
 mod idempotency;
 mod metrics;
 mod pages;
+mod payments;
 mod server;
 mod support;
+mod transfers;
+mod xml;

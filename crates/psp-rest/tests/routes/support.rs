@@ -10,11 +10,11 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use psp_domain::ports::{Clock, Health, RequestFingerprint, Store, StoreError, TransactionReader};
-use psp_domain::usecases::{CreateTransaction, Sources};
-use psp_domain::{ChangeSet, Currency, Fingerprint, GatewayProtocol, GatewayRecord, Transaction, Verdict};
+use psp_domain::usecases::{Callbacks, CancelTransaction, CreateTransaction, Sources, TokenizeCard};
+use psp_domain::{ChangeSet, Currency, FeeRules, Fingerprint, GatewayProtocol, GatewayRecord, Transaction, Verdict};
 use psp_rest::{RestOptions, RestPorts, router};
 use psp_testkit::clock::FixedClock;
-use psp_testkit::fakes::{FailingStore, Memory, PlainVault};
+use psp_testkit::fakes::{FailingStore, FixedDirectory, Memory, PlainVault, ScriptedGateway};
 use psp_testkit::fixtures;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -84,6 +84,8 @@ pub(crate) struct World {
     pub(crate) failing: Arc<FailingStore>,
     pub(crate) gated: Arc<GatedStore>,
     pub(crate) clock: Arc<FixedClock>,
+    /// Where every transaction goes: the gateway `scripted`.
+    pub(crate) gateways: Arc<FixedDirectory>,
     pub(crate) router: Router,
 }
 
@@ -97,6 +99,17 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap()
+    }
+
+    /// The text with its ids replaced.
+    pub(crate) fn hidden(&self) -> String {
+        let mut text = self.text.clone();
+        let is_id = |part: &str| uuid::Uuid::try_parse(part).is_ok();
+        let id_in = |text: &str| (0..text.len()).find(|at| text.get(*at..at + 36).is_some_and(is_id));
+        while let Some(at) = id_in(&text) {
+            text.replace_range(at..at + 36, "[id]");
+        }
+        text
     }
 
     /// The paths of the faults, in order of the alphabet.
@@ -143,8 +156,22 @@ impl World {
         let sources = Sources { clock: clock.clone(), ..Sources::default() };
         let vault = Arc::new(PlainVault);
         let create = CreateTransaction::new(gated.clone(), memory.clone(), vault.clone(), sources.clone());
+        let gateways = Arc::new(FixedDirectory::of([Arc::new(ScriptedGateway::default()) as _]));
+        let cancel = CancelTransaction::new(gated.clone(), memory.clone(), sources.clone());
+        let callbacks = Callbacks::new(
+            gated.clone(),
+            memory.clone(),
+            memory.clone(),
+            gateways.clone(),
+            FeeRules::default(),
+            sources.clone(),
+        );
         let mut ports = RestPorts {
             create: Arc::new(create),
+            cancel: Arc::new(cancel),
+            tokenize: Arc::new(TokenizeCard::new(memory.clone(), vault.clone(), sources.clone())),
+            callbacks: Arc::new(callbacks),
+            gateways: gateways.clone(),
             transactions: memory.clone(),
             payables: memory.clone(),
             balances: memory.clone(),
@@ -155,6 +182,7 @@ impl World {
         let mut options = RestOptions {
             default_currency: Currency::BRL,
             default_gateway: sandbox(clock.now()),
+            default_customer: fixtures::customer("default"),
             refuse_expired_cards: false,
             max_in_flight: 100,
             request_timeout: Duration::from_secs(10),
@@ -162,7 +190,7 @@ impl World {
             ids: sources.ids,
         };
         change(&mut ports, &mut options);
-        Self { router: router(ports, options, metrics), memory, failing, gated, clock }
+        Self { router: router(ports, options, metrics), memory, failing, gated, clock, gateways }
     }
 
     /// Lets no write through until the test adds permits to the gate.
@@ -186,6 +214,23 @@ impl World {
         self.ask(post_of("123", Some(key), body.to_string())).await
     }
 
+    /// Posts JSON to a path, without a customer.
+    pub(crate) async fn post_to(&self, path: &str, body: &Value) -> Answer {
+        self.send(path, &[("content-type", "application/json")], body.to_string()).await
+    }
+
+    /// Posts a body with those headers.
+    pub(crate) async fn send(&self, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+        let request = headers.iter().fold(Request::post(path), |request, (name, value)| request.header(*name, *value));
+        self.ask(request.body(body.into()).unwrap()).await
+    }
+
+    /// Gets a path with those headers.
+    pub(crate) async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let request = headers.iter().fold(Request::get(path), |request, (name, value)| request.header(*name, *value));
+        self.ask(request.body(Body::empty()).unwrap()).await
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.get_as("123", path).await
     }
@@ -199,6 +244,11 @@ impl World {
         let created = self.post(body.to_string()).await;
         let id = created.json()["id"].as_str().unwrap().parse().unwrap();
         TransactionReader::find(&*self.memory, &fixtures::customer("123"), id).await.unwrap().unwrap()
+    }
+
+    /// A transaction of any customer.
+    pub(crate) async fn loaded(&self, id: &str) -> Transaction {
+        self.memory.load_for_authorization(&[id.parse().unwrap()]).await.unwrap().remove(0).transaction
     }
 
     pub(crate) fn now(&self) -> chrono::DateTime<chrono::Utc> {

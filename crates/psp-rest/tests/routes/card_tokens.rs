@@ -1,0 +1,141 @@
+//! Tokens of cards: paid with once, by their customer, for a while.
+
+use axum::http::StatusCode;
+use psp_domain::ports::{CardTokenStore, TransactionReader};
+use serde_json::{Value, json};
+
+use crate::support::{Answer, World};
+
+const UNPROCESSABLE: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
+
+fn card() -> Value {
+    json!({
+        "card_number": "4111111111111111", "card_holder_name": "Luke Skywalker", "card_expiration_date": "10/25",
+        "card_verification_code": "123"
+    })
+}
+
+async fn token(world: &World) -> String {
+    let answer = world.post_to("/card_tokens", &card()).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+    answer.json()["card_token"].as_str().unwrap().to_owned()
+}
+
+fn payment(token: &str) -> Value {
+    json!({ "order_id": "order_123", "amount": 2500, "method": "credit_card", "card_token": token })
+}
+
+async fn pay(world: &World, key: Option<&str>, body: &Value) -> Answer {
+    let mut headers = vec![("content-type", "application/json")];
+    headers.extend(key.map(|key| ("idempotency-key", key)));
+    world.send("/api/v1/payments", &headers, body.to_string()).await
+}
+
+#[tokio::test]
+async fn a_token_is_as_printed_in_the_documentation_and_shows_no_card() {
+    let world = World::new();
+    let answer = world.post_to("/card_tokens", &card()).await;
+    assert_eq!(answer.status, StatusCode::CREATED);
+    insta::assert_snapshot!(answer.hidden(), @"");
+}
+
+#[tokio::test]
+async fn a_payment_with_a_token_is_a_payment_with_its_card() {
+    let world = World::new();
+    let answer = pay(&world, None, &payment(&token(&world).await)).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text);
+    let id = answer.json()["id"].as_str().unwrap().parse().unwrap();
+    let loaded = world.memory.load_for_authorization(&[id]).await.unwrap().remove(0);
+    assert!(loaded.card.is_some(), "sealed for the transaction");
+    assert_eq!(loaded.transaction.card.unwrap().last_four, "1111");
+}
+
+#[tokio::test]
+async fn a_token_that_is_spent_unknown_expired_or_of_another_is_refused() {
+    let world = World::new();
+    let spent = token(&world).await;
+    assert_eq!(pay(&world, None, &payment(&spent)).await.status, StatusCode::ACCEPTED);
+    let expired = token(&world).await;
+    world.clock.advance_days(1);
+    let foreign = world
+        .send("/card_tokens", &[("content-type", "application/json"), ("x-customer-id", "123")], card().to_string())
+        .await;
+    let foreign = foreign.json()["card_token"].as_str().unwrap().to_owned();
+    for token in [&spent, &expired, &foreign, "01a1fc08-5b46-770d-81ce-6b6e95afa0a3", "x"] {
+        let answer = pay(&world, None, &payment(token)).await;
+        answer.assert_problem(UNPROCESSABLE);
+        assert_eq!(answer.faults(), ["card_token"], "{token}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_gives_the_first_answer_though_the_token_is_spent() {
+    let world = World::new();
+    let body = payment(&token(&world).await);
+    let first = pay(&world, Some("key-1"), &body).await;
+    assert_eq!(first.status, StatusCode::ACCEPTED);
+    let again = pay(&world, Some("key-1"), &body).await;
+    assert_eq!((again.status, again.text), (StatusCode::ACCEPTED, first.text));
+    assert_eq!(again.headers["idempotency-replayed"], "true");
+    let other = payment(&token(&world).await);
+    assert_eq!(
+        pay(&world, Some("key-1"), &other).await.faults(),
+        ["idempotency-key"],
+        "another token, another request"
+    );
+    assert_eq!(pay(&world, Some("key-2"), &body).await.faults(), ["card_token"]);
+    assert_eq!(world.get_with("/api/v1/payments", &[]).await.json().as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn one_token_pays_once_however_many_ask_at_the_same_time() {
+    let world = World::new();
+    let body = payment(&token(&world).await);
+    let answers = futures::future::join_all((0..8).map(|_| pay(&world, None, &body))).await;
+    let accepted = answers.iter().filter(|answer| answer.status == StatusCode::ACCEPTED).count();
+    assert_eq!(accepted, 1);
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status == UNPROCESSABLE).collect();
+    assert!(refused.len() == 7 && refused.iter().all(|answer| answer.faults() == ["card_token"]));
+}
+
+#[tokio::test]
+async fn what_is_refused_spends_no_token() {
+    let world = World::new();
+    let token = token(&world).await;
+    let mut body = payment(&token);
+    for (field, wrong) in [
+        ("amount", json!(0)),
+        ("gateway", json!("unknown")),
+        ("order_id", json!("4111111111111111")),
+        ("description", json!("4111 1111 1111 1111")),
+    ] {
+        let before = body.clone();
+        body[field] = wrong;
+        pay(&world, Some("key-1"), &body).await.assert_problem(UNPROCESSABLE);
+        body = before;
+    }
+    let kept = world.memory.find_token(&"default".parse().unwrap(), token.parse().unwrap(), world.now()).await.unwrap();
+    assert!(kept.is_some());
+    assert_eq!(pay(&world, Some("key-1"), &body).await.status, StatusCode::ACCEPTED);
+}
+
+#[tokio::test]
+async fn every_fault_of_a_card_is_told_at_once_and_no_digit_is_repeated() {
+    let world = World::new();
+    let nothing = world.post_to("/card_tokens", &json!({})).await;
+    nothing.assert_problem(UNPROCESSABLE);
+    assert_eq!(nothing.faults(), ["card_expiration_date", "card_holder_name", "card_number", "card_verification_code"]);
+    let headers =
+        [("content-type", "application/json"), ("x-customer-id", "4111111111111111"), ("idempotency-key", "")];
+    let mut named = card();
+    named["card_holder_name"] = json!("4111111111111111");
+    let answer = world.send("/card_tokens", &headers, named.to_string()).await;
+    assert_eq!(answer.faults(), ["card_number", "idempotency-key", "x-customer-id"]);
+    assert!(!answer.text.contains("4111"), "{}", answer.text);
+}
+
+#[tokio::test]
+async fn an_expired_card_gets_no_token_where_configured() {
+    let world = World::with(|_, options| options.refuse_expired_cards = true);
+    assert_eq!(world.post_to("/card_tokens", &card()).await.faults(), ["card_expiration_date"]);
+}
