@@ -23,7 +23,7 @@ use std::time::Duration;
 use psp_domain::ports::UuidV7Generator;
 use psp_domain::ports::{
     AttemptStore, BalanceReader, CallbackStore, CardTokenStore, DeadLetters, GatewayStore, IdempotencyStore,
-    PayableReader, Queue, SettlementStore, Store, TransactionReader,
+    PayableReader, Queue, SealedCards, SettlementStore, Store, TransactionReader, VaultKeyStore,
 };
 use psp_domain::usecases::Sources;
 
@@ -39,6 +39,10 @@ pub struct Ports {
     pub balances: Arc<dyn BalanceReader>,
     /// Reads idempotency keys.
     pub keys: Arc<dyn IdempotencyStore>,
+    /// Seals cards anew, and erases them.
+    pub sealed_cards: Arc<dyn SealedCards>,
+    /// Keeps the vault's keys.
+    pub vault_keys: Arc<dyn VaultKeyStore>,
     /// Settles.
     pub settlement: Arc<dyn SettlementStore>,
     /// Reads and sweeps attempts.
@@ -71,6 +75,8 @@ impl Ports {
             + PayableReader
             + BalanceReader
             + IdempotencyStore
+            + SealedCards
+            + VaultKeyStore
             + SettlementStore
             + AttemptStore
             + CallbackStore
@@ -86,6 +92,8 @@ impl Ports {
             payables: adapter.clone(),
             balances: adapter.clone(),
             keys: adapter.clone(),
+            sealed_cards: adapter.clone(),
+            vault_keys: adapter.clone(),
             settlement: adapter.clone(),
             attempts: adapter.clone(),
             callbacks: adapter.clone(),

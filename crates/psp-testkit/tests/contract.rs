@@ -4,6 +4,10 @@ mod store {
     psp_testkit::store_contract!(psp_testkit::fakes::ports);
 }
 
+mod sealed_cards {
+    psp_testkit::sealed_cards_contract!(psp_testkit::fakes::ports);
+}
+
 mod queue {
     psp_testkit::queue_contract!(psp_testkit::fakes::ports);
     psp_testkit::table_queue_contract!(psp_testkit::fakes::ports);

@@ -34,6 +34,11 @@ impl MasterKey {
         self.id
     }
 
+    /// The same as text, as envelopes have it.
+    pub(crate) fn name(&self) -> String {
+        format!("local:{:08x}", u32::from_be_bytes(self.id))
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         &**self.secret
     }
@@ -96,7 +101,15 @@ impl VaultKeys {
     }
 
     pub(crate) fn by_id(&self, id: &[u8]) -> Option<&MasterKey> {
-        std::iter::once(&self.sealing).chain(&self.older).find(|key| key.id() == id)
+        self.all().find(|key| key.id() == id)
+    }
+
+    pub(crate) fn by_name(&self, name: &str) -> Option<&MasterKey> {
+        self.all().find(|key| key.name() == name)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &MasterKey> {
+        std::iter::once(&self.sealing).chain(&self.older)
     }
 }
 

@@ -31,4 +31,4 @@ pub use store::{
     BalanceReader, Health, IdempotencyStore, PayableReader, SettledChunk, SettlementChunk, SettlementProgress,
     SettlementStore, Store, StoreError, TransactionReader, UnauthorizedTransaction,
 };
-pub use vault::{CardVault, RequestFingerprint, VaultError};
+pub use vault::{CardPlace, CardVault, KeptCard, RequestFingerprint, Resealer, SealedCards, VaultError, VaultKeyStore};

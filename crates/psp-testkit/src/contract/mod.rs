@@ -3,6 +3,7 @@
 pub mod events;
 pub mod gateway;
 pub mod queue;
+pub mod sealed_cards;
 pub mod store;
 pub mod vault;
 

@@ -2,7 +2,7 @@
 
 #![expect(missing_docs, clippy::unused_async, reason = "the names of tests are sentences, and their factories async")]
 
-use psp_domain::ports::{CardVault, IdGenerator, RequestFingerprint, UuidV7Generator};
+use psp_domain::ports::{CardVault, IdGenerator, RequestFingerprint, Resealer, UuidV7Generator};
 use psp_domain::{Card, CardHolderName, SealedCard, TransactionId};
 
 use crate::fixtures;
@@ -17,6 +17,16 @@ macro_rules! vault_contract {
             a_sealed_card_shows_nothing_of_the_card
             a_damaged_card_does_not_open
             bytes_that_were_never_sealed_do_not_open
+            what_is_under_the_current_key_is_not_sealed_anew
+        }
+    };
+}
+
+/// Runs the contract of fingerprints over what an async function makes.
+#[macro_export]
+macro_rules! fingerprint_contract {
+    ($make:path) => {
+        $crate::contract_tests! { $make, $crate::contract::vault,
             equal_requests_have_equal_fingerprints
         }
     };
@@ -83,6 +93,13 @@ pub async fn bytes_that_were_never_sealed_do_not_open(vault: impl CardVault) {
             assert!(vault.open(id, &SealedCard(vec![byte; length])).await.is_err(), "{length} × {byte}");
         }
     }
+}
+
+pub async fn what_is_under_the_current_key_is_not_sealed_anew(vault: impl CardVault + Resealer) {
+    let id = TransactionId(UuidV7Generator.next_id());
+    let sealed = vault.seal(id, &fixtures::card()).await.unwrap();
+    assert_eq!(vault.reseal(id, &sealed).await.unwrap(), None);
+    assert_eq!(vault.current_key().await.unwrap(), vault.current_key().await.unwrap());
 }
 
 pub async fn equal_requests_have_equal_fingerprints(vault: impl RequestFingerprint) {

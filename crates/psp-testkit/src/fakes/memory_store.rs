@@ -42,6 +42,7 @@ pub(super) struct State {
     pub(super) gateways: BTreeMap<String, GatewayRecord>,
     pub(super) routes: Vec<Route>,
     pub(super) health: Vec<GatewayHealth>,
+    pub(super) vault_keys: HashMap<String, Vec<u8>>,
 }
 
 impl Memory {

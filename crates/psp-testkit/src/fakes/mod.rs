@@ -2,6 +2,7 @@
 
 mod gateway;
 mod memory_gateways;
+mod memory_cards;
 mod memory_queue;
 mod memory_settlement;
 mod memory_store;

@@ -1,4 +1,4 @@
-//! Real servers for tests: a Postgres and an SQS.
+//! Real servers for tests: a Postgres, and an SQS that is a KMS, too.
 //!
 //! Where they come from, the first that applies:
 //!
@@ -39,6 +39,11 @@ pub async fn database() -> Database {
 pub async fn sqs() -> SqsPrefix {
     static SERVER: OnceCell<SqsServer> = OnceCell::const_new();
     SERVER.get_or_init(SqsServer::find).await.prefix()
+}
+
+/// The address of this process's server that speaks KMS: the one that speaks SQS.
+pub async fn kms() -> String {
+    sqs().await.endpoint
 }
 
 /// Whether testcontainers failed for want of an engine rather than for a fault of the image.

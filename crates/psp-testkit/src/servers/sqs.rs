@@ -13,7 +13,7 @@ use super::{SQS_ENDPOINT, free_port, is_no_engine};
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A server that speaks SQS.
+/// A server that speaks SQS and KMS.
 pub struct SqsServer {
     /// Its address, such as `http://127.0.0.1:4566`.
     pub endpoint: String,
@@ -58,7 +58,7 @@ impl SqsServer {
         let image = GenericImage::new("localstack/localstack", "4")
             .with_exposed_port(4566.tcp())
             .with_wait_for(WaitFor::message_on_stdout("Ready."))
-            .with_env_var("SERVICES", "sqs");
+            .with_env_var("SERVICES", "sqs,kms");
         let container = image.start().await?;
         let (host, port) = (container.get_host().await?, container.get_host_port_ipv4(4566).await?);
         Ok(Self { endpoint: format!("http://{host}:{port}"), _running: Running::Container(Box::new(container)) })
