@@ -41,8 +41,10 @@ mod outbox;
 mod payables;
 mod queue;
 mod schema;
+mod sealed_cards;
 mod settlement;
 mod transactions;
+mod vault_keys;
 mod wake;
 
 pub use connection::{OpenError, PgStore};

@@ -18,6 +18,10 @@ mod store {
     psp_testkit::store_contract!(super::postgres);
 }
 
+mod sealed_cards {
+    psp_testkit::sealed_cards_contract!(super::postgres);
+}
+
 mod queue {
     psp_testkit::queue_contract!(super::postgres);
     psp_testkit::table_queue_contract!(super::postgres);

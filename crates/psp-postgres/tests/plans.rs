@@ -22,8 +22,15 @@ const GROWING: [&str; 9] = [
 ];
 
 /// Indexes that may be read whole: of what is pending or due, where a limit ends it, and of small tables.
-const WHOLE: [&str; 6] =
-    ["outbox_pending", "outbox_dead", "payables_due", "gateways_pkey", "gateway_routes_pkey", "gateway_health_pkey"];
+const WHOLE: [&str; 7] = [
+    "outbox_pending",
+    "outbox_dead",
+    "payables_due",
+    "transactions_with_card",
+    "gateways_pkey",
+    "gateway_routes_pkey",
+    "gateway_health_pkey",
+];
 
 /// 50,000 payments of 100 customers, two thirds of them settled, some messages pending; an attempt, a callback and a card
 /// for each.

@@ -30,8 +30,10 @@ mod payables;
 #[cfg(test)]
 mod plans;
 mod queue;
+mod sealed_cards;
 mod settlement;
 mod transactions;
+mod vault_keys;
 
 pub use connection::{OpenError, SqliteStore};
 pub use options::{InvalidAddress, SqliteOptions};

@@ -20,6 +20,10 @@ mod store {
     psp_testkit::store_contract!(super::ports);
 }
 
+mod sealed_cards {
+    psp_testkit::sealed_cards_contract!(super::ports);
+}
+
 mod queue {
     psp_testkit::queue_contract!(super::ports);
     psp_testkit::table_queue_contract!(super::ports);
