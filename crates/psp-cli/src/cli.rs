@@ -16,6 +16,7 @@ Examples:
   psp job settle-payables --date 2026-12-31
   psp dlq list                           what needs a person
   psp gateways list                      who is asked for approval, and how they do
+  psp vault rotate                       seal what waits under the new key
   psp config                             the settings in effect
 
 Every setting is a flag, a variable of the environment, or a line of psp.toml; the first of them wins.
@@ -58,6 +59,9 @@ pub(crate) enum Command {
     /// List gateways, add them, and say for which transactions they are asked
     #[command(subcommand)]
     Gateways(Gateways),
+    /// The keys of sealed cards
+    #[command(subcommand)]
+    Vault(Vault),
     /// The SQS queues of a local server
     #[command(subcommand)]
     Queues(Queues),
@@ -91,7 +95,7 @@ impl Command {
 
     /// Whether it seals or opens cards: nothing else needs their keys.
     pub(crate) fn has_cards(&self) -> bool {
-        matches!(self, Self::Serve | Self::Api | Self::Worker)
+        matches!(self, Self::Serve | Self::Api | Self::Worker | Self::Vault(_))
     }
 }
 
@@ -200,6 +204,16 @@ pub(crate) struct Criteria {
 }
 
 #[derive(Subcommand)]
+pub(crate) enum Vault {
+    /// Seal everything anew that is not under the current master key; safe beside running processes, and to be repeated
+    Rotate {
+        /// Print the summary as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
 pub(crate) enum Queues {
     /// Create them where they are missing
     Create,
@@ -223,6 +237,8 @@ pub(crate) enum Job {
     SweepAttempts,
     /// Delete expired idempotency keys
     PurgeIdempotencyKeys,
+    /// Erase sealed cards that are older than `PSP_CARD_RETENTION_HOURS`
+    ShredCards,
 }
 
 #[derive(Subcommand)]

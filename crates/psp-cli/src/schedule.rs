@@ -25,9 +25,23 @@ pub(crate) fn jobs(wiring: &Arc<Wiring>, stop: &CancellationToken) -> Result<Vec
             }
         }
     };
+    let shred = {
+        let wiring = Arc::clone(wiring);
+        move || {
+            let wiring = Arc::clone(&wiring);
+            async move {
+                let (cards, tokens) = (&*wiring.store.sealed_cards, &*wiring.store.tokens);
+                let retention = wiring.settings.card_retention;
+                let shredded = psp_jobs::shred_cards(cards, tokens, &*wiring.sources.clock, retention).await?;
+                tracing::info!(cards = shredded.cards, tokens = shredded.tokens, "sealed cards erased");
+                Ok(())
+            }
+        }
+    };
     Ok(vec![
         CronJob::new("settle-payables", &wiring.settings.settlement_cron, settle)?,
         CronJob::new("purge-idempotency-keys", &wiring.settings.purge_cron, purge)?,
+        CronJob::new("shred-cards", &wiring.settings.shred_cron, shred)?,
     ])
 }
 

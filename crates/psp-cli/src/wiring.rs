@@ -1,13 +1,14 @@
 //! The adapters behind the ports.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use psp_batch::{BatchOptions, BatchingStore};
 use psp_domain::ports::{
     AttemptStore, BalanceReader, CallbackStore, CardTokenStore, DeadLetters, GatewayStore, Health, IdempotencyStore,
-    Leadership, Outbox, PayableReader, Queue, SettlementStore, Store, TransactionReader,
+    Leadership, Outbox, PayableReader, Queue, RequestFingerprint, SealedCards, SettlementStore, Store,
+    TransactionReader, VaultKeyStore,
 };
 use psp_domain::usecases::{
     AuthorizeTransaction, Callbacks, CancelTransaction, CreateTransaction, SettlePayables, Sources, TokenizeCard,
@@ -18,7 +19,7 @@ use psp_postgres::{PgLeadership, PgOptions, PgStore};
 use psp_rest::{RestOptions, RestPorts};
 use psp_sqlite::SqliteStore;
 use psp_sqs::SqsQueue;
-use psp_vault::AesGcmVault;
+use psp_vault::{EnvelopeVault, FingerprintKey, KmsKeys, ReusedKeys};
 use psp_worker::{ConsumerOptions, GatedQueue, RetryPolicy, RetryingStore};
 use tokio::sync::OnceCell;
 
@@ -40,7 +41,7 @@ pub(crate) struct Wiring {
     pub(crate) sources: Sources,
     opened: Opened,
     /// The vault, once it was asked for: only what seals or opens cards has keys.
-    vault: OnceLock<Arc<AesGcmVault>>,
+    vault: OnceCell<Arc<EnvelopeVault>>,
     /// The gateways, once they were asked for.
     directory: OnceCell<Arc<Directory>>,
     /// SQS, once it was asked for: what only writes to the outbox works without it.
@@ -54,6 +55,8 @@ pub(crate) struct StorePorts {
     payables: Arc<dyn PayableReader>,
     balances: Arc<dyn BalanceReader>,
     pub(crate) keys: Arc<dyn IdempotencyStore>,
+    pub(crate) sealed_cards: Arc<dyn SealedCards>,
+    pub(crate) vault_keys: Arc<dyn VaultKeyStore>,
     settlement: Arc<dyn SettlementStore>,
     pub(crate) attempts: Arc<dyn AttemptStore>,
     callbacks: Arc<dyn CallbackStore>,
@@ -71,7 +74,8 @@ impl StorePorts {
     fn of<A>(adapter: &Arc<A>, leadership: Option<Arc<dyn Leadership>>) -> Self
     where
         A: Store + TransactionReader + PayableReader + BalanceReader + IdempotencyStore + SettlementStore,
-        A: AttemptStore + CallbackStore + CardTokenStore + GatewayStore + Health + Queue + DeadLetters + 'static,
+        A: AttemptStore + CallbackStore + CardTokenStore + GatewayStore + SealedCards + VaultKeyStore,
+        A: Health + Queue + DeadLetters + 'static,
     {
         Self {
             store: adapter.clone(),
@@ -79,6 +83,8 @@ impl StorePorts {
             payables: adapter.clone(),
             balances: adapter.clone(),
             keys: adapter.clone(),
+            sealed_cards: adapter.clone(),
+            vault_keys: adapter.clone(),
             settlement: adapter.clone(),
             attempts: adapter.clone(),
             callbacks: adapter.clone(),
@@ -136,7 +142,7 @@ impl Wiring {
             batching,
             sources,
             opened,
-            vault: OnceLock::new(),
+            vault: OnceCell::new(),
             directory: OnceCell::new(),
             sqs: OnceCell::new(),
         })
@@ -222,18 +228,31 @@ impl Wiring {
         SettlePayables::new(Arc::clone(&self.store.settlement), self.sources.clone())
     }
 
-    fn vault(&self) -> anyhow::Result<Arc<AesGcmVault>> {
-        if let Some(vault) = self.vault.get() {
-            return Ok(Arc::clone(vault));
-        }
-        let vault = Arc::new(AesGcmVault::new(self.settings.vault_keys()?)?);
-        Ok(Arc::clone(self.vault.get_or_init(|| vault)))
+    pub(crate) async fn vault(&self) -> anyhow::Result<Arc<EnvelopeVault>> {
+        let open = || async {
+            let Some(key) = &self.settings.card_kms_key else {
+                return Ok::<_, anyhow::Error>(Arc::new(EnvelopeVault::local(self.settings.vault_keys()?)));
+            };
+            let config = psp_sqs::config().load().await;
+            config.region().context("PSP_CARD_KMS_KEY needs AWS_REGION")?;
+            let masters = ReusedKeys::new(Arc::new(KmsKeys::new(&config, key)), Arc::clone(&self.sources.clock));
+            Ok(Arc::new(EnvelopeVault::new(Arc::new(masters))))
+        };
+        Ok(Arc::clone(self.vault.get_or_try_init(open).await?))
+    }
+
+    /// The key of requests' fingerprints: that of the first local key, or else one for every process over this store.
+    async fn fingerprints(&self) -> anyhow::Result<Arc<dyn RequestFingerprint>> {
+        Ok(Arc::new(match self.settings.card_kms_key {
+            None => FingerprintKey::derived(&self.settings.vault_keys()?)?,
+            Some(_) => FingerprintKey::stored(&*self.vault().await?, &*self.store.vault_keys).await?,
+        }))
     }
 
     pub(crate) async fn authorize(&self) -> anyhow::Result<AuthorizeTransaction> {
         Ok(AuthorizeTransaction::new(
             Arc::new(RetryingStore::new(Arc::clone(&self.batching) as _)),
-            self.vault()?,
+            self.vault().await?,
             self.directory().await?,
             self.settings.fees.clone(),
             self.settings.authorize,
@@ -285,7 +304,7 @@ impl Wiring {
     }
 
     pub(crate) async fn rest(&self) -> anyhow::Result<(RestPorts, RestOptions)> {
-        let vault = self.vault()?;
+        let vault = self.vault().await?;
         let create = CreateTransaction::new(
             Arc::clone(&self.batching) as _,
             Arc::clone(&self.store.keys),
@@ -297,14 +316,14 @@ impl Wiring {
         let ports = RestPorts {
             create: Arc::new(create),
             cancel: Arc::new(CancelTransaction::new(store, transactions, sources.clone())),
-            tokenize: Arc::new(TokenizeCard::new(Arc::clone(&self.store.tokens), Arc::clone(&vault) as _, sources)),
+            tokenize: Arc::new(TokenizeCard::new(Arc::clone(&self.store.tokens), vault, sources)),
             callbacks: Arc::new(self.callbacks().await?),
             gateways: self.directory().await?,
             transactions: Arc::clone(&self.store.transactions),
             payables: Arc::clone(&self.store.payables),
             balances: Arc::clone(&self.store.balances),
             gateway_store: Arc::clone(&self.store.gateways),
-            fingerprints: vault,
+            fingerprints: self.fingerprints().await?,
             health: self.health(),
         };
         let options = RestOptions {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use psp_domain::ports::{AttemptStore, Clock, IdempotencyStore, StoreError, Sweep};
+use psp_domain::ports::{AttemptStore, CardTokenStore, Clock, IdempotencyStore, SealedCards, StoreError, Sweep};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -69,6 +69,45 @@ pub async fn sweep_until(
             Ok(0) => {}
             Ok(swept) => tracing::info!(attempts = swept, "gateways are asked for what they have not answered"),
             Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the sweep failed"),
+        }
+    }
+}
+
+/// What shredding erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shredded {
+    /// Sealed cards of transactions.
+    pub cards: u64,
+    /// Tokens that expired, with their sealed cards.
+    pub tokens: u64,
+}
+
+/// Erases the sealed cards of transactions older than `retention` whose authorization has not ended, and tokens of cards that
+/// have expired, batch after batch. A payment whose card is erased cannot be sent to another gateway any more.
+///
+/// # Errors
+/// [`StoreError`]: what was erased before it stays erased.
+pub async fn shred_cards(
+    cards: &dyn SealedCards,
+    tokens: &dyn CardTokenStore,
+    clock: &dyn Clock,
+    retention: TimeDelta,
+) -> Result<Shredded, StoreError> {
+    let (now, mut shredded) = (clock.now(), Shredded::default());
+    loop {
+        let batch = cards.shred(now - retention, BATCH).await?;
+        metrics::counter!("psp_cards_shredded_total", "kept_with" => "transaction").increment(batch);
+        shredded.cards += batch;
+        if batch < u64::from(BATCH) {
+            break;
+        }
+    }
+    loop {
+        let batch = tokens.purge_tokens(now, BATCH).await?;
+        metrics::counter!("psp_cards_shredded_total", "kept_with" => "token").increment(batch);
+        shredded.tokens += batch;
+        if batch < u64::from(BATCH) {
+            return Ok(shredded);
         }
     }
 }

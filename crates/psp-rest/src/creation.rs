@@ -323,14 +323,14 @@ pub(crate) fn problem(family: &'static Family) -> impl Fn(CreateError) -> Proble
         CreateError::Invalid(faults) => {
             Problem::invalid(faults.into_iter().map(|invalid| fault(family, invalid)).collect())
         }
-        CreateError::Vault(error) => Problem::internal().because(error),
+        CreateError::Vault(error) => error.into(),
         CreateError::Store(error) => error.into(),
     }
 }
 
 pub(crate) fn tokenize_problem(error: TokenizeError) -> Problem {
     match error {
-        TokenizeError::Vault(error) => Problem::internal().because(error),
+        TokenizeError::Vault(error) => error.into(),
         TokenizeError::Store(error) => error.into(),
     }
 }

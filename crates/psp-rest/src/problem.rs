@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use psp_domain::ports::StoreError;
+use psp_domain::ports::{StoreError, VaultError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -187,6 +187,18 @@ impl From<StoreError> for Problem {
                 "the write may or may not have happened; repeat the request with the same Idempotency-Key, or look it up",
             ),
             StoreError::Damaged(_) => Self::internal(),
+        };
+        problem.because(error)
+    }
+}
+
+impl From<VaultError> for Problem {
+    fn from(error: VaultError) -> Self {
+        let problem = match error {
+            VaultError::Unavailable => {
+                Self::unavailable("unavailable", "cards cannot be sealed for the moment; nothing was written")
+            }
+            _ => Self::internal(),
         };
         problem.because(error)
     }

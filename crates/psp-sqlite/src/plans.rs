@@ -7,7 +7,8 @@ use sqlx::{AssertSqlSafe, Row};
 
 use crate::connection::{Durability, SqliteStore};
 use crate::{
-    SqliteOptions, attempts, callbacks, card_tokens, idempotency, payables, queue, sealed_cards, settlement, transactions,
+    SqliteOptions, attempts, callbacks, card_tokens, idempotency, payables, queue, sealed_cards, settlement,
+    transactions,
 };
 
 /// Tables that grow with the business.

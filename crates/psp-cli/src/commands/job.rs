@@ -20,6 +20,7 @@ pub(crate) async fn run(wiring: Wiring, job: Job) -> anyhow::Result<()> {
         }
         Job::SweepAttempts => sweep(&wiring).await,
         Job::PurgeIdempotencyKeys => purge(&wiring).await,
+        Job::ShredCards => shred(&wiring).await,
     };
     wiring.close().await;
     outcome
@@ -83,4 +84,11 @@ async fn sweep(wiring: &Wiring) -> anyhow::Result<()> {
     let least = wiring.settings.authorize.check_after;
     let attempts = psp_jobs::sweep_attempts(&*wiring.store.attempts, &*wiring.sources.clock, least).await?;
     answer(format_args!("{attempts} unresolved attempts are asked for"))
+}
+
+async fn shred(wiring: &Wiring) -> anyhow::Result<()> {
+    let (cards, tokens) = (&*wiring.store.sealed_cards, &*wiring.store.tokens);
+    let retention = wiring.settings.card_retention;
+    let shredded = psp_jobs::shred_cards(cards, tokens, &*wiring.sources.clock, retention).await?;
+    answer(format_args!("{} sealed cards erased, {} expired tokens", shredded.cards, shredded.tokens))
 }

@@ -8,6 +8,7 @@ mod healthcheck;
 mod job;
 mod queues;
 mod simulator;
+mod vault;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -26,6 +27,7 @@ pub(crate) async fn run(command: Command, settings: Settings) -> anyhow::Result<
         Command::Job(job) => job::run(Wiring::open_existing(settings).await?, job).await,
         Command::Dlq(dlq) => dlq::run(Wiring::open_existing(settings).await?, dlq).await,
         Command::Gateways(command) => gateways::run(Wiring::open_existing(settings).await?, command).await,
+        Command::Vault(vault) => vault::run(Wiring::open_existing(settings).await?, vault).await,
         Command::Api => roles::run(settings, Roles::API).await,
         Command::Worker => roles::run(settings, Roles::WORKER).await,
         Command::Relay => roles::run(settings, Roles::RELAY).await,

@@ -90,9 +90,12 @@ settings! {
     default_customer, "PSP_DEFAULT_CUSTOMER", "default", false, "Whose payments, deposits and withdrawals are that name no customer: 1 to 128 visible ASCII characters";
     default_currency, "PSP_DEFAULT_CURRENCY", "BRL", false, "ISO 4217: the currency of requests that name none";
     refuse_expired_cards, "PSP_REFUSE_EXPIRED_CARDS", "false", false, "`true` answers 422 to an expiry in the past; otherwise the issuer judges";
-    card_keys, "PSP_CARD_KEYS", "", true, "Secret. 32-byte keys in base64, separated by commas: the first seals cards, all open; for `serve`, `api` and `worker` only; where absent, a key file made beside the SQLite database";
+    card_keys, "PSP_CARD_KEYS", "", true, "Secret. 32-byte keys in base64, separated by commas: the first seals cards, all open; for `serve`, `api`, `worker` and `vault` only; where absent, `PSP_CARD_KMS_KEY`, or a key file made beside the SQLite database";
+    card_kms_key, "PSP_CARD_KMS_KEY", "", false, "The key in AWS KMS that wraps the data keys of sealed cards, instead of `PSP_CARD_KEYS`: its id, ARN or alias; region and credentials come from the `AWS_*` variables";
+    card_retention_hours, "PSP_CARD_RETENTION_HOURS", "168", false, "How long a sealed card is kept whose authorization does not end, in hours, 1 to 8760; it is erased at once when it ends";
     settlement_cron, "PSP_SETTLEMENT_CRON", "5 0 * * *", false, "When due payables are settled: cron, 5 or 6 fields, UTC";
     purge_cron, "PSP_PURGE_CRON", "35 * * * *", false, "When expired idempotency keys are deleted: cron, 5 or 6 fields, UTC";
+    shred_cron, "PSP_SHRED_CRON", "50 * * * *", false, "When sealed cards are erased that are older than `PSP_CARD_RETENTION_HOURS`: cron, 5 or 6 fields, UTC";
     settlement_chunk_size, "PSP_SETTLEMENT_CHUNK_SIZE", "2500", false, "Payables of one settlement transaction, 1 to 10000";
     worker_concurrency, "PSP_WORKER_CONCURRENCY", "128", false, "Messages in hand per queue, 1 to 4096";
     visibility_timeout_ms, "PSP_VISIBILITY_TIMEOUT_MS", "30000", false, "How long a message stays with a worker before it comes again, 100 ms to 12 h; extended while the worker lives";

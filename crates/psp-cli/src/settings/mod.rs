@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use psp_domain::usecases::AuthorizeOptions;
 use psp_domain::{Currency, CustomerId, FeeRule, FeeRules, GatewayName, PaymentMethod};
 use psp_gateways::{BreakerOptions, GatewayUrl, SigningKey};
@@ -24,6 +25,8 @@ use parse::Parser;
 
 /// The file that is read when there is one and no other is named.
 const DEFAULT_FILE: &str = "psp.toml";
+/// The longest name of a key that KMS takes.
+const MAX_KMS_KEY_LEN: usize = 2_048;
 /// The most payables of one settlement transaction.
 pub(crate) const MAX_CHUNK_SIZE: u32 = 10_000;
 
@@ -90,8 +93,12 @@ pub(crate) struct Settings {
     /// Whose payments, deposits and withdrawals are that name no customer.
     pub(crate) refuse_expired_cards: bool,
     pub(crate) card_keys: Option<SecretString>,
+    /// The key in KMS, where the master key is there.
+    pub(crate) card_kms_key: Option<String>,
+    pub(crate) card_retention: TimeDelta,
     pub(crate) settlement_cron: String,
     pub(crate) purge_cron: String,
+    pub(crate) shred_cron: String,
     pub(crate) settlement_chunk_size: u32,
     pub(crate) worker_concurrency: usize,
     /// Where the gateway is; the sandbox where absent.
@@ -142,9 +149,12 @@ impl Settings {
         let database = p.database();
         let sqs = p.sqs(&database);
         p.one_of("PSP_AUTH", &["header"]);
-        let card_keys = p.card_keys();
-        if has_cards && card_keys.is_none() && matches!(database, Database::Postgres(_)) {
-            p.fault("PSP_CARD_KEYS", &"is required with postgres: every process must seal and open with the same keys");
+        let (card_keys, card_kms_key) = (p.card_keys(), p.card_kms_key());
+        if has_cards && card_keys.is_none() && card_kms_key.is_none() && matches!(database, Database::Postgres(_)) {
+            p.fault(
+                "PSP_CARD_KEYS",
+                &"or PSP_CARD_KMS_KEY is required with postgres: every process must seal and open with the same keys",
+            );
         }
         let fees = p.fees(&fee_overrides);
         let (gateway_url, gateway_key) = p.gateway();
@@ -156,6 +166,8 @@ impl Settings {
             refuse_expired_cards: p.flag("PSP_REFUSE_EXPIRED_CARDS"),
             settlement_cron: p.cron("PSP_SETTLEMENT_CRON"),
             purge_cron: p.cron("PSP_PURGE_CRON"),
+            shred_cron: p.cron("PSP_SHRED_CRON"),
+            card_retention: TimeDelta::hours(p.number("PSP_CARD_RETENTION_HOURS", 1..=8_760).into()),
             settlement_chunk_size: p.number("PSP_SETTLEMENT_CHUNK_SIZE", 1..=MAX_CHUNK_SIZE),
             worker_concurrency: p.size("PSP_WORKER_CONCURRENCY", 1..=4_096),
             gateway_url,
@@ -191,6 +203,7 @@ impl Settings {
             database,
             sqs,
             card_keys,
+            card_kms_key,
             fees,
             fee_overrides,
             texts: texts.clone(),
@@ -266,6 +279,20 @@ impl Parser<'_> {
         }
         Some(SecretString::from(keys.expose_secret()))
     }
+
+    fn card_kms_key(&mut self) -> Option<String> {
+        let text = self.text("PSP_CARD_KMS_KEY");
+        if text.is_empty() && self.source("PSP_CARD_KMS_KEY") != Source::Default {
+            self.fault("PSP_CARD_KMS_KEY", &"must not be empty; leave it out to use PSP_CARD_KEYS or a key file");
+        }
+        if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_/:".contains(&b)) || text.len() > MAX_KMS_KEY_LEN {
+            self.fault("PSP_CARD_KMS_KEY", &"must be the id, the ARN or the alias of a key in KMS");
+        }
+        if !text.is_empty() && !self.text("PSP_CARD_KEYS").is_empty() {
+            self.fault("PSP_CARD_KMS_KEY", &"and PSP_CARD_KEYS exclude each other");
+        }
+        (!text.is_empty()).then(|| text.to_owned())
+    }
 }
 
 #[cfg(test)]
@@ -331,6 +358,22 @@ mod tests {
     fn an_empty_secret_is_no_absent_secret() {
         let error = settings(&[("PSP_CARD_KEYS", "")]).map(drop).unwrap_err();
         assert!(error.contains("PSP_CARD_KEYS must not be empty"), "{error}");
+    }
+
+    #[test]
+    fn the_master_key_is_local_or_in_kms() {
+        let (key, alias) = ("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "alias/psp-cards");
+        let postgres = ("DATABASE_URL", "postgres://psp@localhost/psp");
+        let kms = settings(&[postgres, ("PSP_CARD_KMS_KEY", alias)]).unwrap();
+        assert!(kms.card_kms_key.as_deref() == Some(alias) && kms.card_keys.is_none());
+        let error = settings(&[("PSP_CARD_KEYS", key), ("PSP_CARD_KMS_KEY", alias)]).map(drop).unwrap_err();
+        assert_eq!(error, "PSP_CARD_KMS_KEY and PSP_CARD_KEYS exclude each other");
+        for (wrong, told) in [("", "must not be empty"), ("alias/a b", "must be the id, the ARN or the alias")] {
+            let error = settings(&[("PSP_CARD_KMS_KEY", wrong)]).map(drop).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+        let error = settings(&[postgres]).map(drop).unwrap_err();
+        assert!(error.contains("PSP_CARD_KEYS or PSP_CARD_KMS_KEY is required"), "{error}");
     }
 
     #[test]

@@ -10,12 +10,12 @@ use super::Memory;
 impl SealedCards for Memory {
     async fn list(&self, place: CardPlace, after: Option<Uuid>, limit: u32) -> Result<Vec<KeptCard>, StoreError> {
         let state = self.state();
-        if place == CardPlace::Tokens {
-            return Ok(Vec::new());
-        }
-        let kept = state.transactions.iter().filter_map(|(id, (_, card))| {
-            card.clone().filter(|_| after.is_none_or(|after| *id > after)).map(|sealed| KeptCard { id: *id, sealed })
-        });
+        let kept: Vec<_> = match place {
+            CardPlace::Transactions => state.transactions.iter().map(|(id, (_, card))| (*id, card.clone())).collect(),
+            CardPlace::Tokens => state.tokens.iter().map(|(id, token)| (*id, Some(token.card.clone()))).collect(),
+        };
+        let kept = kept.into_iter().filter(|(id, _)| after.is_none_or(|after| *id > after));
+        let kept = kept.filter_map(|(id, card)| card.map(|sealed| KeptCard { id, sealed }));
         Ok(kept.take(limit as usize).collect())
     }
 
@@ -23,7 +23,7 @@ impl SealedCards for Memory {
         let mut state = self.state();
         let kept = match place {
             CardPlace::Transactions => state.transactions.get_mut(&old.id).and_then(|(_, card)| card.as_mut()),
-            CardPlace::Tokens => None,
+            CardPlace::Tokens => state.tokens.get_mut(&old.id).map(|token| &mut token.card),
         };
         let kept = kept.filter(|card| **card == old.sealed);
         Ok(kept.map(|card| *card = new.clone()).is_some())

@@ -1,8 +1,8 @@
 //! In-memory adapters that keep the contracts, and scripted ones.
 
 mod gateway;
-mod memory_gateways;
 mod memory_cards;
+mod memory_gateways;
 mod memory_queue;
 mod memory_settlement;
 mod memory_store;
