@@ -10,6 +10,7 @@ mod commands;
 mod disk;
 mod durability;
 mod gateways;
+mod kms;
 mod main_job;
 mod operations;
 mod routing;
@@ -17,6 +18,7 @@ mod secrecy;
 mod settlement;
 mod stopping;
 mod support;
+mod vault;
 
 /// What the processes under test run on.
 const BACKEND: support::Backend = support::Backend::Sqlite;

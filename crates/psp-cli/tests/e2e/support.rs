@@ -95,8 +95,13 @@ impl Place {
     }
 
     pub(crate) fn set(&mut self, name: &'static str, value: &str) {
-        self.env.retain(|(other, _)| *other != name);
+        self.unset(name);
         self.env.push((name, value.to_owned()));
+    }
+
+    #[allow(dead_code, reason = "not every test program asks for it")]
+    pub(crate) fn unset(&mut self, name: &str) {
+        self.env.retain(|(other, _)| *other != name);
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -181,6 +186,18 @@ impl Place {
             Some(database) => {
                 let mut connection = PgConnection::connect(&database.url).await.unwrap();
                 sqlx::query(sql).fetch_all(&mut connection).await.unwrap().len()
+            }
+        }
+    }
+
+    /// Runs a statement on the database, beside the processes: the first on SQLite, the second on Postgres.
+    #[allow(dead_code, reason = "not every test program asks for it")]
+    pub(crate) async fn execute(&self, [sqlite, postgres]: &[&'static str; 2]) {
+        match &self.database {
+            None => drop(self.sqlite(sqlite).await),
+            Some(database) => {
+                let mut connection = PgConnection::connect(&database.url).await.unwrap();
+                sqlx::query(*postgres).execute(&mut connection).await.unwrap();
             }
         }
     }

@@ -14,6 +14,8 @@ mod clients;
 mod durability;
 #[path = "../e2e/gateways.rs"]
 mod gateways;
+#[path = "../e2e/kms.rs"]
+mod kms;
 mod leading;
 mod logins;
 #[path = "../e2e/main_job.rs"]
@@ -30,6 +32,8 @@ mod settlement;
 mod stopping;
 #[path = "../e2e/support.rs"]
 mod support;
+#[path = "../e2e/vault.rs"]
+mod vault;
 
 /// What the processes under test run on.
 const BACKEND: support::Backend = support::Backend::Postgres;

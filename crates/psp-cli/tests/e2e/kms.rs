@@ -1,0 +1,100 @@
+//! The master key is in KMS.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aws_sdk_kms::Client;
+use aws_sdk_kms::config::{Credentials, Region};
+use psp_testkit::servers::{self, Fault, FaultyProxy};
+use serde_json::{Value, json};
+
+use crate::support::{Place, example};
+
+/// Two keys, and an alias that names the first.
+struct Keys {
+    kms: Client,
+    keys: [String; 2],
+    alias: String,
+}
+
+impl Keys {
+    async fn new(endpoint: &str) -> Self {
+        let config = psp_sqs::config().endpoint_url(endpoint).region(Region::new("us-east-1"));
+        let config = config.credentials_provider(Credentials::new("test", "test", None, None, "test")).load().await;
+        let kms = Client::new(&config);
+        let mut keys = [String::new(), String::new()];
+        for key in &mut keys {
+            *key = kms.create_key().send().await.unwrap().key_metadata.unwrap().arn.unwrap();
+        }
+        let alias = format!("alias/{}", keys[0].rsplit('/').next().unwrap());
+        kms.create_alias().alias_name(&alias).target_key_id(&keys[0]).send().await.unwrap();
+        Self { kms, keys, alias }
+    }
+
+    async fn rotate(&self) {
+        self.kms.update_alias().alias_name(&self.alias).target_key_id(&self.keys[1]).send().await.unwrap();
+    }
+
+    fn place(&self, endpoint: &str) -> Place {
+        let aws = [("AWS_REGION", "us-east-1"), ("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")];
+        let mut place = Place::new(&aws);
+        place.unset("PSP_CARD_KEYS");
+        place.set("AWS_ENDPOINT_URL", endpoint);
+        place.set("PSP_CARD_KMS_KEY", &self.alias);
+        place
+    }
+}
+
+#[tokio::test]
+async fn payments_pass_and_idempotency_keys_hold_over_a_rotation_in_kms() {
+    let endpoint = servers::kms().await;
+    let keys = Keys::new(&endpoint).await;
+    let place = keys.place(&endpoint);
+    let mut api = place.start(&["api"]).await;
+    let first = api.client().await.post("123", &example(), Some("key")).await.unwrap();
+    assert_eq!(first.status, 201, "{}", first.text);
+    assert!(!place.path().join("psp.db.key").exists(), "no key is on the disk");
+    api.kill();
+
+    // What was sealed under the old key is sealed anew; the key of fingerprints stays what it was.
+    keys.rotate().await;
+    let rotation: Value = serde_json::from_str(&place.run(&["vault", "rotate", "--json"])).unwrap();
+    assert_eq!((&rotation["cards"], &rotation["keys"], &rotation["unopened"]), (&json!(1), &json!(1), &json!(0)));
+    assert_eq!(rotation["key"], keys.keys[1]);
+    let psp = place.serve().await;
+    psp.until("123", "/transactions", |list| list[0]["status"] == "pending_payment").await;
+    let again = psp.client().await.post("123", &example(), Some("key")).await.unwrap();
+    assert_eq!((again.status, &again.text), (first.status, &first.text), "the same request under its key");
+    assert_eq!(psp.all("123", "/transactions").await.len(), 1);
+    assert_eq!(place.count("SELECT 1 FROM transactions WHERE sealed_card IS NOT NULL").await, 0);
+}
+
+#[tokio::test]
+async fn while_kms_is_away_payments_are_refused_for_the_moment() {
+    let endpoint = servers::kms().await;
+    let keys = Keys::new(&endpoint).await;
+    let is_away = Arc::new(AtomicBool::new(false));
+    let proxy = FaultyProxy::start(endpoint.trim_start_matches("http://"), {
+        let is_away = Arc::clone(&is_away);
+        move |_| if is_away.load(Ordering::SeqCst) { Fault::CutBefore } else { Fault::None }
+    })
+    .await;
+    let place = keys.place(&format!("http://{}", proxy.address));
+    // The first process makes the key of fingerprints; the second has no data key in hand yet.
+    place.start(&["api"]).await.kill();
+    let psp = place.serve().await;
+    is_away.store(true, Ordering::SeqCst);
+    let refused = psp.post("123", &example()).await;
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert!(refused.headers.contains_key("retry-after") && refused.text.contains("nothing was written"));
+    let output = place.command(&["api"]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("the service that has the master keys does not answer"), "{told}");
+
+    is_away.store(false, Ordering::SeqCst);
+    assert_eq!(psp.post("123", &example()).await.status, 201);
+    psp.until("123", "/transactions", |list| list[0]["status"] == "pending_payment").await;
+    // Keys in hand outlast an outage.
+    is_away.store(true, Ordering::SeqCst);
+    assert_eq!(psp.post("456", &example()).await.status, 201);
+}

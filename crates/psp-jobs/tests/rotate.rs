@@ -1,0 +1,124 @@
+//! Rotation and shredding over fakes.
+
+#![expect(clippy::unwrap_used, reason = "test code asserts")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use psp_domain::ports::{CardPlace, Clock, Resealer, SealedCards, Store, VaultError, VaultKeyStore};
+use psp_domain::{SealedCard, TransactionId};
+use psp_jobs::{Rotation, RotationError, rotate_vault, shred_cards};
+use psp_testkit::clock::FixedClock;
+use psp_testkit::fakes::Memory;
+use psp_testkit::fixtures;
+
+const KEY: &str = "key of a test";
+/// Under the current master key, and damaged.
+const CURRENT: &[u8] = b"current";
+const DAMAGED: &[u8] = b"damaged";
+
+/// Seals anew by writing [`CURRENT`], as often as it may; erases every card first, where that is told.
+struct Script {
+    left: AtomicI64,
+    erases: Option<Arc<Memory>>,
+}
+
+impl Script {
+    fn of(left: i64) -> Self {
+        Self { left: AtomicI64::new(left), erases: None }
+    }
+}
+
+#[async_trait]
+impl Resealer for Script {
+    async fn current_key(&self) -> Result<String, VaultError> {
+        Ok("new".into())
+    }
+
+    async fn reseal(&self, id: TransactionId, sealed: &SealedCard) -> Result<Option<SealedCard>, VaultError> {
+        if let Some(memory) = &self.erases {
+            memory.shred(FixedClock::default().now() + TimeDelta::days(1), 1_000).await.unwrap();
+        }
+        Ok(self.reseal_key(&id.to_string(), &sealed.0).await?.map(SealedCard))
+    }
+
+    async fn reseal_key(&self, _: &str, sealed: &[u8]) -> Result<Option<Vec<u8>>, VaultError> {
+        match sealed {
+            DAMAGED => Err(VaultError::Damaged),
+            CURRENT => Ok(None),
+            _ if self.left.fetch_sub(1, Ordering::SeqCst) <= 0 => Err(VaultError::Unavailable),
+            _ => Ok(Some(CURRENT.to_vec())),
+        }
+    }
+}
+
+async fn processing(count: usize) -> (Arc<Memory>, Arc<FixedClock>) {
+    let clock = Arc::new(FixedClock::default());
+    let memory = Arc::new(Memory::new(clock.clone()));
+    for _ in 0..count {
+        let (_, change) = fixtures::create(&fixtures::new_transaction(), clock.now());
+        memory.apply(change).await.unwrap();
+    }
+    (memory, clock)
+}
+
+async fn rotate(script: &Script, memory: &Memory) -> Result<Rotation, RotationError> {
+    rotate_vault(script, memory, memory, &[KEY]).await
+}
+
+#[tokio::test]
+async fn every_card_and_key_is_sealed_anew_once_over_many_batches() {
+    let (memory, _) = processing(1_001).await;
+    memory.load_or_insert(KEY, b"old").await.unwrap();
+    let done = rotate(&Script::of(i64::MAX), &memory).await.unwrap();
+    assert_eq!(done, Rotation { key: "new".into(), cards: 1_001, keys: 1, ..Rotation::default() });
+    let again = rotate(&Script::of(0), &memory).await.unwrap();
+    assert_eq!(again, Rotation { key: "new".into(), current: 1_002, ..Rotation::default() });
+    assert_eq!(VaultKeyStore::find(&*memory, KEY).await.unwrap().unwrap(), CURRENT);
+}
+
+#[tokio::test]
+async fn a_rotation_that_was_broken_off_goes_on_with_the_rest() {
+    let (memory, _) = processing(10).await;
+    let stopped = rotate(&Script::of(4), &memory).await;
+    assert!(matches!(stopped, Err(RotationError::Vault(VaultError::Unavailable))), "{stopped:?}");
+    let rest = rotate(&Script::of(i64::MAX), &memory).await.unwrap();
+    assert_eq!((rest.cards, rest.current), (6, 4));
+}
+
+#[tokio::test]
+async fn what_does_not_open_stays_and_holds_no_other_back() {
+    let (memory, _) = processing(3).await;
+    let first = memory.list(CardPlace::Transactions, None, 1).await.unwrap().remove(0);
+    assert!(
+        SealedCards::replace(&*memory, CardPlace::Transactions, &first, &SealedCard(DAMAGED.to_vec())).await.unwrap()
+    );
+    memory.load_or_insert(KEY, DAMAGED).await.unwrap();
+    let done = rotate(&Script::of(i64::MAX), &memory).await.unwrap();
+    assert_eq!((done.cards, done.keys, done.unopened), (2, 0, 2));
+    let kept = memory.list(CardPlace::Transactions, None, 1).await.unwrap().remove(0);
+    assert_eq!(kept.sealed.0, DAMAGED);
+}
+
+#[tokio::test]
+async fn a_card_that_is_erased_meanwhile_does_not_come_back() {
+    let (memory, _) = processing(2).await;
+    let script = Script { erases: Some(Arc::clone(&memory)), ..Script::of(i64::MAX) };
+    let done = rotate(&script, &memory).await.unwrap();
+    assert_eq!((done.cards, done.gone), (0, 2));
+    assert_eq!(memory.list(CardPlace::Transactions, None, 10).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn cards_that_are_kept_too_long_are_erased_to_the_last() {
+    let (memory, clock) = processing(5_001).await;
+    let retention = TimeDelta::hours(168);
+    clock.advance(Duration::from_hours(168));
+    assert_eq!(shred_cards(&*memory, &*clock, retention).await.unwrap(), 0);
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(shred_cards(&*memory, &*clock, retention).await.unwrap(), 5_001);
+    assert_eq!(memory.list(CardPlace::Transactions, None, 10).await.unwrap(), []);
+}
