@@ -48,6 +48,7 @@ module "network" {
   zones               = var.zones
   single_nat_gateway  = var.single_nat_gateway
   interface_endpoints = var.interface_endpoints
+  kms_endpoint        = var.card_key_in_kms
   gateway_cidrs       = var.gateway_cidrs
   task_groups         = ["api", "worker", "jobs", "migrate"]
   log_retention_days  = var.log_retention_days
@@ -86,8 +87,16 @@ module "secrets_key" {
   description = "Card keys of ${local.name}, and its secret at the payment gateway"
 }
 
+module "card_master_key" {
+  source      = "./modules/key"
+  count       = var.card_key_in_kms ? 1 : 0
+  name        = "${local.name}-cards"
+  description = "Wraps the data keys of sealed cards of ${local.name}"
+}
+
 module "card_keys" {
   source        = "./modules/secret"
+  count         = var.card_key_in_kms ? 0 : 1
   name          = "${local.name}/card-keys"
   description   = "PSP_CARD_KEYS: keys that seal card numbers; the first seals, all open"
   key_arn       = module.secrets_key.arn
@@ -157,6 +166,11 @@ module "schedule" {
       schedule   = var.purge_schedule
       statements = local.database_login
     }
+    shred-cards = {
+      command    = ["job", "shred-cards"]
+      schedule   = var.shred_schedule
+      statements = local.database_login
+    }
   }
   migration          = local.migration
   run_migration      = !var.emulator
@@ -181,9 +195,9 @@ module "api" {
   command               = ["api"]
   cpu                   = var.api.cpu
   memory_mib            = var.api.memory_mib
-  environment           = merge(local.environment, { PSP_LISTEN = "0.0.0.0:${local.api_port}" })
+  environment           = merge(local.environment, local.card_environment, { PSP_LISTEN = "0.0.0.0:${local.api_port}" })
   secrets               = local.secrets
-  statements            = local.database_login
+  statements            = concat(local.database_login, local.card_key_use)
   subnet_ids            = module.network.private_subnet_ids
   security_group_id     = module.network.task_security_group_ids["api"]
   load_balancer         = { target_group_arn = module.edge.target_group_arn, port = local.api_port }
@@ -215,9 +229,9 @@ module "worker" {
   command               = ["worker"]
   cpu                   = var.worker.cpu
   memory_mib            = var.worker.memory_mib
-  environment           = merge(local.environment, local.gateway_environment, { PSP_ADMIN_LISTEN = "127.0.0.1:9090" })
+  environment           = merge(local.environment, local.card_environment, local.gateway_environment, { PSP_ADMIN_LISTEN = "127.0.0.1:9090" })
   secrets               = merge(local.secrets, local.gateway_secrets)
-  statements            = concat(local.database_login, local.worker_queues)
+  statements            = concat(local.database_login, local.worker_queues, local.card_key_use)
   subnet_ids            = module.network.private_subnet_ids
   security_group_id     = module.network.task_security_group_ids["worker"]
   wait_for_steady_state = !var.emulator

@@ -51,9 +51,9 @@ output "database_address" {
 }
 
 output "secret_arns" {
-  description = "ARNs of the secrets: card keys, the secret at the payment gateway where there is one, and the master password that RDS rotates."
+  description = "ARNs of the secrets: card keys where they are not in KMS, the secret at the payment gateway where there is one, and the master password that RDS rotates."
   value = {
-    card_keys       = module.card_keys.arn
+    card_keys       = one(module.card_keys[*].arn)
     gateway         = one(module.gateway_secret[*].arn)
     database_master = module.database.master_secret_arn
   }

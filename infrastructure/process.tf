@@ -19,7 +19,16 @@ locals {
     PSP_LOG_FORMAT           = "json"
   }
 
-  secrets = { PSP_CARD_KEYS = module.card_keys.for_tasks }
+  # What seals and opens cards: the API and the worker.
+  secrets          = { for secret in module.card_keys : "PSP_CARD_KEYS" => secret.for_tasks }
+  card_environment = { for key in module.card_master_key : "PSP_CARD_KMS_KEY" => key.arn }
+  card_key_use = [for key in module.card_master_key : {
+    sid       = "WrapDataKeysOfCards"
+    actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
+    resources = [key.arn]
+    # What psp names in every call, so that nothing else can be encrypted or decrypted.
+    condition = { StringEquals = { "kms:EncryptionContext:psp-purpose" = "card-vault" } }
+  }]
 
   # For the worker only. Without a gateway psp pays through its sandbox, which charges nobody.
   gateway_environment = var.gateway == null ? {} : { PSP_GATEWAY_URL = var.gateway.url }

@@ -55,6 +55,12 @@ variable "card_keys_version" {
   }
 }
 
+variable "card_key_in_kms" {
+  description = "Whether the key that wraps the data keys of sealed cards is in KMS, where it stays, rather than in card_keys. Switch while no transaction is processing: what is sealed under one does not open under the other."
+  type        = bool
+  default     = false
+}
+
 # Payment gateway
 
 variable "gateway" {
@@ -326,6 +332,17 @@ variable "purge_schedule" {
 
   validation {
     condition     = can(regex("^(cron|rate)\\(.+\\)$", var.purge_schedule))
+    error_message = "A schedule is cron(…) or rate(…), as EventBridge has them."
+  }
+}
+
+variable "shred_schedule" {
+  description = "When sealed cards are erased that were kept too long: schedule expression of EventBridge, in UTC."
+  type        = string
+  default     = "cron(50 * * * ? *)"
+
+  validation {
+    condition     = can(regex("^(cron|rate)\\(.+\\)$", var.shred_schedule))
     error_message = "A schedule is cron(…) or rate(…), as EventBridge has them."
   }
 }

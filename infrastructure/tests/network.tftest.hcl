@@ -117,6 +117,21 @@ run "every_endpoint_that_is_needed" {
   }
 }
 
+run "the_endpoint_of_kms_where_tasks_ask_it" {
+  command = plan
+  module {
+    source = "./modules/network"
+  }
+  variables {
+    kms_endpoint = true
+  }
+
+  assert {
+    condition     = contains(keys(aws_vpc_endpoint.interface), "kms")
+    error_message = "Tasks whose card key is in KMS need its endpoint."
+  }
+}
+
 run "without_endpoints" {
   command = plan
   module {

@@ -110,6 +110,29 @@ run "wildcards_are_refused" {
   expect_failures = [var.statements]
 }
 
+run "statements_keep_their_conditions" {
+  command = plan
+  module {
+    source = "./modules/task"
+  }
+  variables {
+    statements = [
+      { sid = "Send", actions = ["sqs:SendMessage"], resources = ["arn:aws:sqs:sa-east-1:123456789012:one"] },
+      {
+        sid       = "Wrap"
+        actions   = ["kms:Decrypt"]
+        resources = ["arn:aws:kms:sa-east-1:123456789012:key/cards"]
+        condition = { StringEquals = { "kms:EncryptionContext:psp-purpose" = "card-vault" } }
+      },
+    ]
+  }
+
+  assert {
+    condition     = [for statement in jsondecode(aws_iam_role_policy.task[0].policy).Statement : try(statement.Condition.StringEquals["kms:EncryptionContext:psp-purpose"], "")] == ["", "card-vault"]
+    error_message = "A statement with a condition has it in the policy, and no other has one."
+  }
+}
+
 run "sizes_that_fargate_does_not_have" {
   command = plan
   module {

@@ -47,7 +47,7 @@ run "outputs" {
     error_message = "The dashboard has an address."
   }
   assert {
-    condition     = toset(keys(output.task_definitions)) == toset(["api", "worker", "migrate", "settle-payables", "purge-idempotency-keys"])
+    condition     = toset(keys(output.task_definitions)) == toset(["api", "worker", "migrate", "settle-payables", "purge-idempotency-keys", "shred-cards"])
     error_message = "There is a task definition for each role and job."
   }
 }
@@ -70,6 +70,36 @@ run "services_log_in_without_password" {
   assert {
     condition     = local.database_login[0].resources == ["arn:aws:rds-db:sa-east-1:123456789012:dbuser:db-MOCK/psp"]
     error_message = "Tasks log in to this database, as psp."
+  }
+}
+
+run "without_kms_the_card_keys_are_a_secret" {
+  command = plan
+
+  assert {
+    condition     = length(module.card_keys) == 1 && length(module.card_master_key) == 0 && local.card_environment == {} && length(local.card_key_use) == 0
+    error_message = "Card keys are in Secrets Manager, and nobody may use a key in KMS for them."
+  }
+}
+
+run "in_kms_the_card_key_is_used_by_api_and_worker_in_its_context" {
+  command = plan
+  variables {
+    card_key_in_kms = true
+    card_keys       = null
+  }
+
+  assert {
+    condition     = length(module.card_keys) == 0 && keys(local.card_environment) == ["PSP_CARD_KMS_KEY"] && length(local.secrets) == 0 && output.secret_arns.card_keys == null
+    error_message = "The key is named to the tasks, and there is no secret with keys."
+  }
+  assert {
+    condition     = toset(local.card_key_use[0].actions) == toset(["kms:Decrypt", "kms:GenerateDataKey"]) && local.card_key_use[0].resources == [module.card_master_key[0].arn]
+    error_message = "Tasks make and open data keys with this key, and do nothing else with it."
+  }
+  assert {
+    condition     = local.card_key_use[0].condition == { StringEquals = { "kms:EncryptionContext:psp-purpose" = "card-vault" } }
+    error_message = "Tasks use the key in the encryption context of cards only."
   }
 }
 
@@ -352,8 +382,9 @@ run "schedules" {
   variables {
     settlement_schedule = "5 0 * * *"
     purge_schedule      = "hourly"
+    shred_schedule      = "* * * * *"
   }
-  expect_failures = [var.settlement_schedule, var.purge_schedule]
+  expect_failures = [var.settlement_schedule, var.purge_schedule, var.shred_schedule]
 }
 
 run "alarms" {

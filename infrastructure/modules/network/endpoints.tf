@@ -1,5 +1,6 @@
 locals {
-  interface_endpoints = var.interface_endpoints ? toset(["sqs", "ecr.api", "ecr.dkr", "logs", "secretsmanager"]) : toset([])
+  services            = concat(["sqs", "ecr.api", "ecr.dkr", "logs", "secretsmanager"], var.kms_endpoint ? ["kms"] : [])
+  interface_endpoints = var.interface_endpoints ? toset(local.services) : toset([])
 }
 
 # Layers of images come from S3. This kind of endpoint costs nothing.

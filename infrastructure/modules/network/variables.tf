@@ -33,6 +33,12 @@ variable "interface_endpoints" {
   type        = bool
 }
 
+variable "kms_endpoint" {
+  description = "Whether KMS is among the interface endpoints, where there are any: for tasks that ask it themselves."
+  type        = bool
+  default     = false
+}
+
 variable "gateway_cidrs" {
   description = "IPv4 ranges of payment gateways that the worker may reach on port 443."
   type        = list(string)

@@ -39,7 +39,7 @@ variable "jobs" {
   type = map(object({
     command    = list(string)
     schedule   = string
-    statements = list(object({ sid = string, actions = list(string), resources = list(string) }))
+    statements = list(object({ sid = string, actions = list(string), resources = list(string), condition = optional(map(map(string))) }))
   }))
 }
 

@@ -56,7 +56,7 @@ variable "secrets" {
 
 variable "statements" {
   description = "What the process may do on AWS, as in the module task."
-  type        = list(object({ sid = string, actions = list(string), resources = list(string) }))
+  type        = list(object({ sid = string, actions = list(string), resources = list(string), condition = optional(map(map(string))) }))
 }
 
 variable "subnet_ids" {

@@ -92,12 +92,15 @@ resource "aws_iam_role_policy" "task" {
   role  = aws_iam_role.task.id
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [for statement in var.statements : {
-      Sid      = statement.sid
-      Effect   = "Allow"
-      Action   = statement.actions
-      Resource = statement.resources
-    }]
+    Statement = [for statement in var.statements : merge(
+      {
+        Sid      = statement.sid
+        Effect   = "Allow"
+        Action   = statement.actions
+        Resource = statement.resources
+      },
+      { for key, value in { Condition = statement.condition } : key => value if value != null },
+    )]
   })
 }
 

@@ -72,11 +72,12 @@ variable "secrets" {
 }
 
 variable "statements" {
-  description = "What the process may do on AWS."
+  description = "What the process may do on AWS, and on what condition (operator, key, value)."
   type = list(object({
     sid       = string
     actions   = list(string)
     resources = list(string)
+    condition = optional(map(map(string)))
   }))
   default = []
 

@@ -188,7 +188,7 @@ fn everybody_may_do_what_is_needed_and_no_more(resources: &[Value]) {
         policies.map(|policy| policy["values"]["role"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
     };
     let roles = |names: &[&str]| names.iter().map(|name| format!("psp-dev-{name}")).collect::<BTreeSet<_>>();
-    let tasks = ["api-task", "worker-task", "settle-payables-task", "purge-idempotency-keys-task"];
+    let tasks = ["api-task", "worker-task", "settle-payables-task", "purge-idempotency-keys-task", "shred-cards-task"];
     assert_eq!(may("rds-db:connect", "/psp"), roles(&tasks));
     assert_eq!(may("sqs:ReceiveMessage", ":psp-dev-transactions"), roles(&["worker-task"]));
     let settling = roles(&["worker-task", "settle-payables-task"]);
@@ -226,8 +226,10 @@ async fn main_job(aws: &Aws, definitions: &Value, queues: &Value) {
     let gateway_url = format!("http://{}", gateway.address);
     let api = api.start(&place, aws, &service, "").await;
     let mut worker = worker.start(&place, aws, &service, &gateway_url).await;
-    let (settle, purge) = (&definitions["settle-payables"], &definitions["purge-idempotency-keys"]);
-    let jobs = [Task::read(aws, settle).await, Task::read(aws, purge).await];
+    let mut jobs = Vec::new();
+    for job in ["settle-payables", "purge-idempotency-keys", "shred-cards"] {
+        jobs.push(Task::read(aws, &definitions[job]).await);
+    }
     approve_and_settle(&api, |args| {
         let job = jobs.iter().find(|job| args.starts_with(&job.args())).expect("a job with that command");
         job.run(&place, aws, &service, &args[job.command.len()..])

@@ -12,5 +12,6 @@ pub(crate) async fn approve_and_settle(api: &Api, psp: impl Fn(&[&str]) -> Strin
     assert!(psp(&["job", "settle-payables", "--date", "2200-01-01"]).contains("payables      1"));
     assert_eq!(api.get("123", "/payables").await.json()[0]["status"], "paid");
     assert_eq!(api.get("123", "/transactions").await.json()[0]["status"], "paid");
+    assert!(psp(&["job", "shred-cards"]).starts_with("0 sealed cards erased"));
     assert!(psp(&["job", "purge-idempotency-keys"]).contains("0 expired"));
 }
