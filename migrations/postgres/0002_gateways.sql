@@ -83,10 +83,12 @@ CREATE TABLE gateway_callbacks (
     received_at       timestamptz NOT NULL,
     outcome           text,       -- what became of it; NULL until it was looked at
     concluded_at      timestamptz,
-    CONSTRAINT gateway_callbacks_once UNIQUE (transaction_id, gateway, gateway_reference, status),
     CONSTRAINT gateway_callbacks_amount_is_whole CHECK ((amount IS NULL) = (currency IS NULL))
 );
 
+-- A corrected amount is another callback.
+CREATE UNIQUE INDEX gateway_callbacks_once ON gateway_callbacks
+    (transaction_id, gateway, gateway_reference, status, coalesce(amount, -1), coalesce(currency, ''));
 CREATE INDEX gateway_callbacks_by_outcome ON gateway_callbacks (outcome, id) WHERE outcome IS NOT NULL;
 
 -- Cards that wait to be paid with, once.

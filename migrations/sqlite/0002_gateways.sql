@@ -108,7 +108,9 @@ CREATE TABLE gateway_callbacks (
     CHECK ((amount IS NULL) = (currency IS NULL))
 ) STRICT, WITHOUT ROWID;
 
-CREATE UNIQUE INDEX gateway_callbacks_once ON gateway_callbacks (transaction_id, gateway, gateway_reference, status);
+-- A corrected amount is another callback.
+CREATE UNIQUE INDEX gateway_callbacks_once ON gateway_callbacks
+    (transaction_id, gateway, gateway_reference, status, coalesce(amount, -1), coalesce(currency, ''));
 CREATE INDEX gateway_callbacks_by_outcome ON gateway_callbacks (outcome, id) WHERE outcome IS NOT NULL;
 
 -- Cards that wait to be paid with, once.

@@ -61,7 +61,7 @@ impl CallbackStore for PgStore {
                     INSERT INTO gateway_callbacks (id, transaction_id, gateway, gateway_reference, status, amount, \
                         currency, received_at) \
                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-                    ON CONFLICT (transaction_id, gateway, gateway_reference, status) DO NOTHING RETURNING received_at \
+                    ON CONFLICT DO NOTHING RETURNING received_at \
                  ) \
                  INSERT INTO outbox (id, kind, aggregate_id, body, queue, sent_at, visible_at) \
                  SELECT $9, $10, $11, $12, $13, received_at, received_at FROM stored",
@@ -90,11 +90,14 @@ impl CallbackStore for PgStore {
         repeat(|| {
             let query = sqlx::query_scalar!(
                 r#"SELECT EXISTS (SELECT FROM gateway_callbacks WHERE transaction_id = $1 AND gateway = $2
-                    AND gateway_reference = $3 AND status = $4) AS "known!""#,
+                    AND gateway_reference = $3 AND status = $4 AND amount IS NOT DISTINCT FROM $5
+                    AND currency IS NOT DISTINCT FROM $6) AS "known!""#,
                 callback.transaction_id.0,
                 callback.gateway.as_str(),
                 callback.gateway_reference,
-                callback.status
+                callback.status,
+                callback.amount.map(Money::minor),
+                callback.amount.map(|amount| amount.currency().code()) as Option<&str>
             );
             query.fetch_one(&self.reads)
         })

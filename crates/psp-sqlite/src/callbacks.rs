@@ -21,10 +21,10 @@ macro_rules! select {
 
 const INSERT: &str = "INSERT INTO gateway_callbacks (id, transaction_id, gateway, gateway_reference, status, amount, \
                       currency, received_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
-                      ON CONFLICT (transaction_id, gateway, gateway_reference, status) DO NOTHING";
+                      ON CONFLICT DO NOTHING";
 
 pub(crate) const KNOWN: &str = "SELECT EXISTS (SELECT 1 FROM gateway_callbacks WHERE transaction_id = ? AND gateway = ? \
-                     AND gateway_reference = ? AND status = ?)";
+                     AND gateway_reference = ? AND status = ? AND amount IS ? AND currency IS ?)";
 
 pub(crate) const FIND: &str = select!("id = ?");
 
@@ -64,6 +64,8 @@ impl CallbackStore for SqliteStore {
     async fn is_known(&self, callback: &Callback) -> Result<bool, StoreError> {
         let query = sqlx::query_scalar(KNOWN).bind(callback.transaction_id.0).bind(callback.gateway.as_str());
         let query = query.bind(&*callback.gateway_reference).bind(&*callback.status);
+        let query = query.bind(callback.amount.map(Money::minor));
+        let query = query.bind(callback.amount.map(|amount| amount.currency().code()));
         query.fetch_one(&self.readers).await.map_err(unavailable)
     }
 

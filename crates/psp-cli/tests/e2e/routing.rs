@@ -152,12 +152,16 @@ async fn gateways_are_added_routed_disabled_and_listed() {
         list.as_array().unwrap().iter().any(|gateway| gateway["name"] == "acme" && gateway["enabled"] == false)
     })
     .await;
-    // The table says so at once; processes read it every few seconds.
+    // The table says so at once; processes read it every few seconds. A route to a disabled gateway is no reason to go to the
+    // default.
     let begun = Instant::now();
     loop {
         let before = charges(&acme).await;
-        pay(&psp, &json!({}), "pending_payment").await;
-        if charges(&acme).await == before {
+        let answer = psp.post("123", &example_with(&json!({}))).await;
+        let path = format!("/transactions/{}", answer.json()["id"].as_str().unwrap());
+        let payment = psp.until("123", &path, |payment| payment["status"] != "processing").await;
+        assert_eq!(payment["status"] == "failed", charges(&acme).await == before);
+        if payment["status"] == "failed" {
             break;
         }
         assert!(begun.elapsed() < Duration::from_secs(20), "it is still asked");

@@ -8,10 +8,10 @@ use crate::{Callback, CallbackId, CallbackOutcome, MessageId};
 #[async_trait]
 pub trait CallbackStore: Send + Sync {
     /// Stores a callback with its [`message`](callback_message) in one database transaction, once per (transaction, gateway,
-    /// reference, status): `false` when there is one already, and nothing is written.
+    /// reference, status, amount): `false` when there is one already, and nothing is written.
     async fn receive(&self, callback: &Callback) -> Result<bool, StoreError>;
 
-    /// Whether there is one with the same transaction, gateway, reference and status.
+    /// Whether there is one with the same transaction, gateway, reference, status and amount.
     async fn is_known(&self, callback: &Callback) -> Result<bool, StoreError>;
 
     /// One callback.

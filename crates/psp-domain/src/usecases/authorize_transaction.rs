@@ -85,7 +85,8 @@ pub enum AuthorizeError {
 
 /// Why an attempt came to nothing, having charged nothing.
 enum Next {
-    Unanswered(&'static str),
+    /// Nobody answered: the reason that a failure has, and what is told of a retry.
+    Unanswered(&'static str, String),
     Declined(String),
 }
 
@@ -153,7 +154,7 @@ impl AuthorizeTransaction {
             tried: HashSet::new(),
             now,
         };
-        let mut reason = Next::Unanswered("gateway_unavailable");
+        let mut reason = Next::Unanswered(UNAVAILABLE, "no gateway can be asked now".into());
         if let Some(attempt) = attempts.into_iter().next_back().filter(|attempt| attempt.state.is_unresolved()) {
             match self.resume(&mut round, attempt).await? {
                 Step::Ended(outcome) => return Ok(outcome),
@@ -211,10 +212,10 @@ impl AuthorizeTransaction {
         match candidate.gateway.authorize(&request).await {
             Ok(answer) => self.take_answer(round, attempt, &*candidate.gateway, answer).await,
             // The only request under this reference.
-            Err(GatewayError::Unavailable(_)) => {
-                let now = self.sources.clock.now();
-                round.resolved = Some(attempt.into_state(AttemptState::NotTaken, Some("gateway_unavailable"), now));
-                Ok(Step::Next(Next::Unanswered("gateway_unavailable")))
+            Err(error @ GatewayError::Unavailable(_)) => {
+                let (now, told) = (self.sources.clock.now(), format!("{}: {error}", attempt.gateway));
+                round.resolved = Some(attempt.into_state(AttemptState::NotTaken, Some(&told), now));
+                Ok(Step::Next(Next::Unanswered(UNAVAILABLE, told)))
             }
             Err(GatewayError::TimedOut) => self.give_up_or_wait(round, attempt, &*candidate.gateway).await,
         }
@@ -267,8 +268,9 @@ impl AuthorizeTransaction {
                 self.write(round, transition).await.map(Step::Ended)
             }
             AuthorizationResult::Declined { reason } if reason == VOIDED => {
+                let told = format!("{} had voided it", attempt.gateway);
                 round.resolved = Some(attempt.into_state(AttemptState::Voided, None, now));
-                Ok(Step::Next(Next::Unanswered("gateway_timeout")))
+                Ok(Step::Next(Next::Unanswered(TIMED_OUT, told)))
             }
             AuthorizationResult::Declined { reason } => {
                 let elsewhere = self.may_be_retried_elsewhere(round, &attempt.gateway, &reason);
@@ -296,7 +298,7 @@ impl AuthorizeTransaction {
         if round.now < attempt.created_at + self.options.pending_budget {
             return Ok(Step::Ended(waiting()));
         }
-        self.take_back(round, attempt, gateway, "gateway_timeout").await
+        self.take_back(round, attempt, gateway, TIMED_OUT).await
     }
 
     /// After a lost answer: takes the attempt back when another gateway can be asked or nobody will try again; otherwise
@@ -308,7 +310,7 @@ impl AuthorizeTransaction {
         gateway: &dyn Gateway,
     ) -> Result<Step, AuthorizeError> {
         if round.is_last || self.next_candidate(round).is_some() {
-            return self.take_back(round, attempt, gateway, "gateway_timeout").await;
+            return self.take_back(round, attempt, gateway, TIMED_OUT).await;
         }
         Ok(Step::Ended(AuthorizeOutcome::Retry(format!("{}: {}", attempt.gateway, GatewayError::TimedOut))))
     }
@@ -335,12 +337,13 @@ impl AuthorizeTransaction {
             let outcome = if round.is_last { AuthorizeOutcome::Waiting } else { AuthorizeOutcome::Retry };
             return Ok(Step::Ended(outcome(reason)));
         }
-        let reason = attempt.reason.clone();
+        let (reason, told) =
+            (attempt.reason.clone(), format!("{}: {}, and voided", attempt.gateway, GatewayError::TimedOut));
         round.resolved = Some(attempt.into_state(AttemptState::Voided, None, self.sources.clock.now()));
         match reason.as_deref() {
             Some(CANCELLED) => self.cancel(round).await.map(Step::Ended),
             Some(WRONG_AMOUNT) => self.fail(round, WRONG_AMOUNT).await.map(Step::Ended),
-            _ => Ok(Step::Next(Next::Unanswered("gateway_timeout"))),
+            _ => Ok(Step::Next(Next::Unanswered(TIMED_OUT, told))),
         }
     }
 
@@ -348,14 +351,14 @@ impl AuthorizeTransaction {
     async fn end(&self, round: &mut Round, reason: Next) -> Result<AuthorizeOutcome, AuthorizeError> {
         match reason {
             Next::Declined(reason) => self.decline(round, &reason).await,
-            Next::Unanswered(reason) if round.is_last => self.fail(round, reason).await,
-            Next::Unanswered(reason) => {
+            Next::Unanswered(reason, _) if round.is_last => self.fail(round, reason).await,
+            Next::Unanswered(_, told) => {
                 if let Some(resolved) = round.resolved.take()
                     && let Some(outcome) = self.write_attempt(round, resolved).await?
                 {
                     return Ok(outcome);
                 }
-                Ok(AuthorizeOutcome::Retry(reason.to_owned()))
+                Ok(AuthorizeOutcome::Retry(told))
             }
         }
     }
@@ -417,6 +420,9 @@ impl AuthorizeTransaction {
 
 /// Why an attempt is taken back that a customer cancelled: its transaction is cancelled then, and not failed.
 pub(crate) const CANCELLED: &str = "cancelled";
+/// Why a transaction fails: no gateway took it, or one took it and could not be heard in time.
+const UNAVAILABLE: &str = "gateway_unavailable";
+const TIMED_OUT: &str = "gateway_timeout";
 /// The gateway approved another amount than it was asked for.
 const WRONG_AMOUNT: &str = "wrong_amount";
 

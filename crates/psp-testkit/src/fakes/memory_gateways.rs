@@ -44,8 +44,8 @@ impl AttemptStore for Memory {
 }
 
 fn is_same(a: &Callback, b: &Callback) -> bool {
-    (a.transaction_id, &a.gateway, &a.gateway_reference, &a.status)
-        == (b.transaction_id, &b.gateway, &b.gateway_reference, &b.status)
+    (a.transaction_id, &a.gateway, &a.gateway_reference, &a.status, a.amount)
+        == (b.transaction_id, &b.gateway, &b.gateway_reference, &b.status, b.amount)
 }
 
 #[async_trait]
