@@ -1,6 +1,8 @@
 //! Measures the release binary `psp` from outside and prints one table, with baselines taken in the same run: the same rows
 //! written into the same tables of the same database engine by raw SQL.
 //!
+//! Routing is measured in this process: it answers from memory, and no request shows its part.
+//!
 //! Everything runs on this machine: the product, the load generator and the disk share it.
 
 mod baseline;
@@ -9,6 +11,7 @@ mod embedded;
 mod load;
 mod postgres;
 mod product;
+mod routing;
 mod table;
 
 use std::path::PathBuf;
@@ -23,9 +26,10 @@ use table::Table;
 /// Print the benchmark table of the release binary
 #[derive(Parser)]
 struct Args {
-    /// What it runs on: SQLite, or the Postgres of `PSP_TEST_DATABASE_URL` and the SQS of `PSP_TEST_SQS_ENDPOINT`
+    /// What is measured: the product on SQLite, or on the Postgres of `PSP_TEST_DATABASE_URL` and the SQS of
+    /// `PSP_TEST_SQS_ENDPOINT`; or routing alone
     #[arg(value_enum, default_value = "sqlite")]
-    database: Database,
+    subject: Subject,
     /// On Postgres, only these parts
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<postgres::Part>,
@@ -52,11 +56,12 @@ struct Args {
     markdown: bool,
 }
 
-/// A database.
+/// What is measured.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Database {
+enum Subject {
     Sqlite,
     Postgres,
+    Routing,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -71,13 +76,14 @@ async fn main() -> anyhow::Result<()> {
     let parent = args.dir.clone().unwrap_or_else(|| release.with_file_name("bench"));
     std::fs::create_dir_all(&parent)?;
     let dir = tempfile::tempdir_in(&parent)?;
-    let table = match args.database {
-        Database::Sqlite => {
+    let table = match args.subject {
+        Subject::Sqlite => {
             let mut run = Embedded { args: &args, psp: &psp, dir: dir.path(), table: Table::new() };
             run.measure().await?;
             run.table
         }
-        Database::Postgres => Postgres::measure(&args, &psp, dir.path()).await?,
+        Subject::Postgres => Postgres::measure(&args, &psp, dir.path()).await?,
+        Subject::Routing => routing::measure().await?,
     };
     #[expect(clippy::print_stdout, reason = "the command's answer")]
     {
