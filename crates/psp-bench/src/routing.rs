@@ -55,25 +55,34 @@ async fn measure_routes(table: &mut Table, shape: &str, routes: Vec<Route>) -> a
     ensure!(directory.candidates(&transaction).len() == GATEWAYS, "every gateway is a candidate");
 
     let mut nanoseconds = Histogram::<u64>::new(3)?;
-    let mut total = Duration::ZERO;
+    let mut before = Duration::ZERO;
     for n in 0..PAYMENTS + PAYMENTS / 10 {
+        // The first tenth warms up.
+        if n == PAYMENTS / 10 {
+            (before, nanoseconds) = (processor_time()?, Histogram::new(3)?);
+        }
         let begun = Instant::now();
         let candidates = directory.candidates(black_box(&transaction));
         let first = candidates.first().context("a candidate")?;
         black_box(first.gateway.authorize(&request).await?);
-        let spent = begun.elapsed();
-        // The first tenth warms up.
-        if n >= PAYMENTS / 10 {
-            total += spent;
-            nanoseconds.record(u64::try_from(spent.as_nanos())?)?;
-        }
+        nanoseconds.record(u64::try_from(begun.elapsed().as_nanos())?)?;
     }
-    let mean = total / PAYMENTS;
+    let mean = (processor_time()? - before) / PAYMENTS;
     let [p50, p99] = [0.5, 0.99].map(|quantile| micros(nanoseconds.value_at_quantile(quantile)));
-    let name = format!("routing of a payment, {} routes to {GATEWAYS} gateways, {shape}: mean, p50 / p99", Route::MAX);
+    let name = format!(
+        "routing of a payment, {} routes to {GATEWAYS} gateways, {shape}: processor time, p50 / p99",
+        Route::MAX
+    );
     let value = format!("{} µs, {p50} / {p99} µs", micros(u64::try_from(mean.as_nanos())?));
     table.add(Row::new(name, value).target("≤ 50 µs", mean <= TARGET));
     Ok(())
+}
+
+/// What this thread has spent on a processor so far: others on this machine cost waiting, and are not meant.
+fn processor_time() -> anyhow::Result<Duration> {
+    let path = "/proc/thread-self/schedstat";
+    let text = std::fs::read_to_string(path).context(path)?;
+    Ok(Duration::from_nanos(text.split_whitespace().next().context(path)?.parse()?))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
