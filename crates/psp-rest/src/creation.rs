@@ -39,8 +39,7 @@ pub(crate) struct Reading<'r> {
     pub(crate) family: &'static Family,
     pub(crate) fields: Fields,
     pub(crate) customer: Option<CustomerId>,
-    /// `None` where it is faulty.
-    key: Option<Option<IdempotencyKey>>,
+    key: Option<IdempotencyKey>,
     passing: Vec<Fault>,
 }
 
@@ -72,7 +71,7 @@ impl<'r> Reading<'r> {
     ) -> Self {
         let mut fields = Fields::default();
         let customer = customer.map_err(|fault| fields.faults.push(fault)).ok();
-        let key = idempotency::key(headers).map_err(|fault| fields.faults.push(fault)).ok();
+        let key = idempotency::key(headers).map_err(|fault| fields.faults.push(fault)).ok().flatten();
         Self { app, family, fields, customer, key, passing: Vec::new() }
     }
 
@@ -120,9 +119,8 @@ impl<'r> Reading<'r> {
     /// Refuses the card's number in headers and fields that are stored in the clear.
     pub(crate) fn number(&mut self, number: Option<&CardNumber>, order_id: Option<&str>) {
         let Some(number) = number else { return };
-        let key = self.key.as_ref().and_then(Option::as_ref);
-        let customer = self.customer.as_ref();
-        self.fields.faults.extend(texts_with(number, customer, key, order_id));
+        let faults = texts_with(number, self.customer.as_ref(), self.key.as_ref(), order_id);
+        self.fields.faults.extend(faults);
     }
 
     /// The request, or every fault of it.
@@ -142,8 +140,8 @@ impl<'r> Reading<'r> {
         make: impl FnOnce(CustomerId) -> Option<T>,
     ) -> Result<(T, Option<IdempotencyKey>, Vec<Fault>), Problem> {
         let mut faults = self.fields.faults;
-        match (self.customer.and_then(make), self.key) {
-            (Some(made), Some(key)) if faults.is_empty() => Ok((made, key, self.passing)),
+        match self.customer.and_then(make) {
+            Some(value) if faults.is_empty() => Ok((value, self.key, self.passing)),
             _ => {
                 faults.extend(self.passing);
                 Err(Problem::invalid(faults))
@@ -153,8 +151,8 @@ impl<'r> Reading<'r> {
 
     /// The same of a request that creates no transaction, so that no fault of it passes.
     pub(crate) fn finish_now<T>(self, make: impl FnOnce(CustomerId) -> Option<T>) -> Result<T, Problem> {
-        let (made, _, passing) = self.end(make)?;
-        if passing.is_empty() { Ok(made) } else { Err(Problem::invalid(passing)) }
+        let (value, _, passing) = self.end(make)?;
+        if passing.is_empty() { Ok(value) } else { Err(Problem::invalid(passing)) }
     }
 }
 

@@ -5,6 +5,7 @@ use psp_domain::{
     Money, MoneyError, PaymentMethod, Transaction,
 };
 use rust_decimal::Decimal;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::openapi::{KnownFormat, ObjectBuilder, OneOfBuilder, SchemaFormat, Type};
 
@@ -134,11 +135,15 @@ pub(crate) fn installments(json: &str) -> Result<Installments, String> {
 }
 
 /// A card's fields as they came.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Deserialize)]
 pub(crate) struct CardFields<'b> {
+    #[serde(borrow, rename = "card_number")]
     pub(crate) number: Option<&'b RawValue>,
+    #[serde(rename = "card_holder_name")]
     pub(crate) holder_name: Option<&'b RawValue>,
+    #[serde(rename = "card_expiration_date")]
     pub(crate) expiration_date: Option<&'b RawValue>,
+    #[serde(rename = "card_verification_code")]
     pub(crate) verification_code: Option<&'b RawValue>,
 }
 

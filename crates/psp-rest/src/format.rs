@@ -14,9 +14,14 @@ use crate::request::{is_json, read_bytes};
 use crate::state::App;
 use crate::xml;
 
-/// The routes that take and give XML beside JSON.
-pub(crate) const SPEAK_XML: [&str; 5] =
-    ["/deposit", "/deposits/{id}", "/withdrawal", "/withdrawals/{id}", "/callback/{transaction_id}"];
+/// The routes that take and give XML beside JSON, and the element that holds their bodies.
+pub(crate) const SPEAK_XML: [(&str, &str); 5] = [
+    ("/deposit", "deposit"),
+    ("/deposits/{id}", "deposit"),
+    ("/withdrawal", "withdrawal"),
+    ("/withdrawals/{id}", "withdrawal"),
+    ("/callback/{transaction_id}", "callback"),
+];
 
 /// How a body is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +78,7 @@ impl Format {
 
     /// What the problems of a request to that route are written as, whatever is wrong with its headers.
     pub(crate) fn of_problems(route: &str, headers: &HeaderMap) -> Self {
-        if !SPEAK_XML.contains(&route) {
+        if SPEAK_XML.iter().all(|(path, _)| *path != route) {
             return Self::Json;
         }
         let sent = Self::sent(headers).unwrap_or(Self::Json);

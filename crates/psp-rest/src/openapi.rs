@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -6,8 +7,10 @@ use axum::routing::get;
 use utoipa::OpenApi as _;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::Operation;
+use utoipa::openapi::xml::{Xml, XmlBuilder};
 use utoipa::openapi::{
-    ContentBuilder, ObjectBuilder, OpenApi, Ref, RefOr, Response as OpenApiResponse, ResponseBuilder, Type,
+    Content, ContentBuilder, ObjectBuilder, OpenApi, Ref, RefOr, Response as OpenApiResponse, ResponseBuilder, Schema,
+    Type,
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -15,6 +18,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::format::{Format, SPEAK_XML};
 use crate::page::JSON;
+use crate::problem::XML_NAMESPACE;
 use crate::state::App;
 use crate::{balance, callbacks, card_tokens, gateways, health, payables, payments, transactions, transfers};
 
@@ -58,11 +62,13 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<App>> {
 /// The OpenAPI document, generated from the routes.
 pub fn openapi() -> OpenApi {
     let mut document = routes().into_openapi();
+    let schemas = document.components.as_ref().map(|components| components.schemas.clone()).unwrap_or_default();
     for (path, item) in &mut document.paths.paths {
+        let root = SPEAK_XML.iter().find(|(speaks, _)| speaks == path).map(|(_, root)| *root);
         for operation in [item.get.as_mut(), item.post.as_mut()].into_iter().flatten() {
             complete(operation);
-            if SPEAK_XML.contains(&path.as_str()) {
-                add_xml(operation);
+            if let Some(root) = root {
+                add_xml(operation, root, &schemas);
             }
         }
     }
@@ -93,30 +99,57 @@ fn complete(operation: &mut Operation) {
     }
 }
 
-/// Adds XML beside JSON: the same schema, under the other content types.
-fn add_xml(operation: &mut Operation) {
+type Schemas = BTreeMap<String, RefOr<Schema>>;
+
+/// Adds XML beside JSON: the same schemas, with the names of their elements.
+fn add_xml(operation: &mut Operation, root: &'static str, schemas: &Schemas) {
     if let Some(RefOr::T(body)) = &mut operation.request_body {
-        let added = in_xml(&body.content);
+        let added = in_xml(&body.content, root, schemas);
         body.content.extend(added);
     }
     for response in operation.responses.responses.values_mut() {
         let RefOr::T(response) = response else { continue };
-        let added = in_xml(&response.content);
+        let added = in_xml(&response.content, root, schemas);
         response.content.extend(added);
     }
 }
 
 /// What is there in JSON, by the content types that it has in XML.
-fn in_xml<'c, C: Clone + 'c>(content: impl IntoIterator<Item = (&'c String, &'c C)>) -> Vec<(String, C)> {
-    let twins = |(content_type, content): (&String, &C)| {
-        let twin = |xml: Format| {
-            let is_body = content_type == Format::Json.media_type();
-            let twin = if is_body { xml.media_type() } else { xml.problem_type() };
-            (twin.to_owned(), content.clone())
-        };
-        [Format::Xml, Format::TextXml].map(twin)
+fn in_xml<'c>(
+    content: impl IntoIterator<Item = (&'c String, &'c RefOr<Content>)>,
+    root: &'static str,
+    schemas: &Schemas,
+) -> Vec<(String, RefOr<Content>)> {
+    let twins = |(content_type, content): (&String, &RefOr<Content>)| {
+        let is_problem = content_type == Format::Json.problem_type();
+        let name = if is_problem { "problem" } else { root };
+        let xml = XmlBuilder::new().name(Some(name)).namespace(is_problem.then_some(XML_NAMESPACE)).build();
+        [Format::Xml, Format::TextXml].map(|format| {
+            let content_type = if is_problem { format.problem_type() } else { format.media_type() };
+            (content_type.to_owned(), named(content, &xml, schemas))
+        })
     };
     content.into_iter().flat_map(twins).collect()
+}
+
+/// The same content, in elements of that name.
+fn named(content: &RefOr<Content>, xml: &Xml, schemas: &Schemas) -> RefOr<Content> {
+    let mut content = content.clone();
+    let RefOr::T(inner) = &mut content else { return content };
+    let Some(RefOr::Ref(reference)) = &inner.schema else { return content };
+    let name = reference.ref_location.rsplit('/').next().unwrap_or_default();
+    if let Some(RefOr::T(Schema::Object(object))) = schemas.get(name) {
+        let mut object = object.clone();
+        object.xml = Some(xml.clone());
+        if let Some(RefOr::T(Schema::Array(faults))) = object.properties.get_mut("errors") {
+            // An array is an element with an `i` for each item.
+            faults.xml = Some(XmlBuilder::new().name(Some("i")).wrapped(Some(true)).build());
+        }
+        // The example is in JSON.
+        (object.example, object.examples) = (None, Vec::new());
+        inner.schema = Some(RefOr::T(Schema::Object(object)));
+    }
+    content
 }
 
 fn problem(description: &str) -> OpenApiResponse {

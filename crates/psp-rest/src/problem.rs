@@ -15,7 +15,7 @@ use crate::format::Format;
 use crate::xml;
 
 /// The namespace of problems in XML (RFC 9457, appendix B).
-const XML_NAMESPACE: &str = "urn:ietf:rfc:7807";
+pub(crate) const XML_NAMESPACE: &str = "urn:ietf:rfc:7807";
 /// How a request without a good signature is to be made: as `docs/gateway-protocol.md` has it.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("psp-signature");
 

@@ -167,7 +167,7 @@ fn check_tag(name: &str, start: &BytesStart<'_>) -> Result<(), Problem> {
         let wrong = || malformed("an attribute is not well-formed");
         let attribute = attribute.map_err(|_| wrong())?;
         let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|_| wrong())?;
-        if !value.chars().all(is_char) {
+        if attribute.value.contains('<') || !value.chars().all(is_char) {
             return Err(wrong());
         }
         if number >= MAX_ATTRIBUTES {

@@ -36,7 +36,7 @@ async fn a_token_is_as_printed_in_the_documentation_and_shows_no_card() {
     let world = World::new();
     let answer = world.post_to("/card_tokens", &card()).await;
     assert_eq!(answer.status, StatusCode::CREATED);
-    insta::assert_snapshot!(answer.hidden(), @"");
+    insta::assert_snapshot!(answer.hidden(), @r#"{"card_token":"[id]","card_last_four_numbers":"1111","card_brand":"visa","expires_at":"2026-01-31T12:15:00.000Z"}"#);
 }
 
 #[tokio::test]

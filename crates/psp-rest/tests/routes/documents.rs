@@ -163,6 +163,42 @@ async fn the_document_asks_of_a_body_what_the_code_asks() {
 }
 
 #[tokio::test]
+async fn what_the_document_requires_of_the_other_bodies_is_what_is_missed() {
+    let (world, document) = (World::new(), document());
+    for (schema, path) in [
+        ("NewPayment", "/api/v1/payments"),
+        ("NewCardToken", "/card_tokens"),
+        ("NewTransfer", "/deposit"),
+        ("NewTransfer", "/withdrawal"),
+    ] {
+        let schema = &document["components"]["schemas"][schema];
+        let required: BTreeSet<_> = schema["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        let faults = world.post_to(path, &json!({})).await.faults();
+        assert_eq!(required, faults.iter().map(String::as_str).collect(), "{path}");
+        let answer = world.post_to(path, &schema["example"]).await;
+        assert!(answer.status.is_success(), "{path}: {}", answer.text);
+    }
+}
+
+#[test]
+fn the_document_names_the_elements_of_xml() {
+    let document = document();
+    for (path, method, root) in [
+        ("/deposit", "post", "deposit"),
+        ("/withdrawals/{id}", "get", "withdrawal"),
+        ("/callback/{transaction_id}", "post", "callback"),
+    ] {
+        let operation = &document["paths"][path][method];
+        let success = if method == "post" { "202" } else { "200" };
+        let of = |body: &Value| body["content"]["application/xml"]["schema"]["xml"]["name"].clone();
+        assert_eq!(of(&operation["responses"][success]), root);
+        assert!(method == "get" || of(&operation["requestBody"]) == root);
+        let problem = &operation["responses"]["404"]["content"]["application/problem+xml"]["schema"];
+        assert!(path == "/deposit" || problem["xml"] == json!({ "name": "problem", "namespace": "urn:ietf:rfc:7807" }));
+    }
+}
+
+#[tokio::test]
 async fn answers_have_the_fields_that_the_document_names() {
     let (world, document) = (World::new(), document());
     let example_of = |schema: &str| document["components"]["schemas"][schema]["example"].clone();

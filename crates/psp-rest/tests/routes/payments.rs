@@ -54,10 +54,10 @@ async fn a_payment_is_as_printed_in_the_documentation() {
     let world = World::new();
     let answer = world.post_to(PATH, &upi()).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED);
-    insta::assert_snapshot!(answer.hidden(), @"");
+    insta::assert_snapshot!(answer.hidden(), @r#"{"message":"Payment initiated successfully","status":"PENDING","id":"[id]","order_id":"order_123"}"#);
     let id = answer.json()["id"].as_str().unwrap().to_owned();
     let found = world.get_with(&format!("{PATH}/{id}"), &[]).await;
-    insta::assert_snapshot!(found.hidden(), @"");
+    insta::assert_snapshot!(found.hidden(), @r#"{"id":"[id]","order_id":"order_123","amount":50000,"currency":"INR","method":"upi","status":"PENDING","description":"","installments":1,"created_at":"2026-01-31T12:00:00.000Z","updated_at":"2026-01-31T12:00:00.000Z"}"#);
     assert_eq!(world.get_with(PATH, &[]).await.text, format!("[{}]", found.text));
 }
 
@@ -66,7 +66,7 @@ async fn a_card_payment_shows_what_may_be_shown_of_the_card() {
     let world = World::new();
     let whole = json!({ "description": "Lightsaber", "country": "BR", "gateway": "scripted", "installments": 3 });
     let payment = created(&world, &with(by_card(), whole)).await;
-    insta::assert_snapshot!(world.get_with(&format!("{PATH}/{}", payment.id), &[]).await.hidden(), @"");
+    insta::assert_snapshot!(world.get_with(&format!("{PATH}/{}", payment.id), &[]).await.hidden(), @r#"{"id":"[id]","order_id":"order_123","amount":50000,"currency":"INR","method":"credit_card","status":"PENDING","description":"Lightsaber","country":"BR","gateway":"scripted","installments":3,"card_last_four_numbers":"1111","card_brand":"visa","created_at":"2026-01-31T12:00:00.000Z","updated_at":"2026-01-31T12:00:00.000Z"}"#);
 }
 
 #[tokio::test]
@@ -81,12 +81,13 @@ async fn a_payment_of_either_family_is_seen_by_both() {
     assert!(!shown.text.contains("card_"), "{}", shown.text);
 }
 
+/// What ends a payment at a time.
+type Ending = fn(&Transaction, chrono::DateTime<chrono::Utc>) -> ChangeSet;
+
 #[tokio::test]
 async fn every_state_has_its_word() {
     let world = World::new();
-    let change = |transition| fixtures::executed(transition);
     let ids = psp_domain::ports::UuidV7Generator;
-    type Ending = fn(&Transaction, chrono::DateTime<chrono::Utc>) -> ChangeSet;
     for (ending, expected) in
         [(fixtures::approve as Ending, "SUCCESS"), (fixtures::decline, "FAILED"), (fixtures::fail, "FAILED")]
     {
@@ -96,7 +97,8 @@ async fn every_state_has_its_word() {
         assert_eq!(status_of(&world, payment.id).await, expected);
     }
     let payment = created(&world, &upi()).await;
-    world.memory.apply(change(payment.clone().cancel(world.now(), &ids).unwrap())).await.unwrap();
+    let cancelled = fixtures::executed(payment.clone().cancel(world.now(), &ids).unwrap());
+    world.memory.apply(cancelled).await.unwrap();
     assert_eq!(status_of(&world, payment.id).await, "CANCELLED");
 }
 
@@ -276,7 +278,7 @@ async fn what_no_gateway_holds_is_cancelled_at_once_and_cancelling_again_changes
     let payment = created(&world, &by_card()).await;
     let answer = cancel(&world, payment.id, &[]).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED);
-    insta::assert_snapshot!(answer.hidden(), @"");
+    insta::assert_snapshot!(answer.hidden(), @r#"{"id":"[id]","status":"CANCELLED","message":"Payment cancelled"}"#);
     assert_eq!(status_of(&world, payment.id).await, "CANCELLED");
     assert_eq!(cancel(&world, payment.id, &[]).await.text, answer.text);
 }
@@ -289,7 +291,7 @@ async fn what_a_gateway_may_have_charged_is_taken_back_there_first() {
     world.memory.apply(ChangeSet::of_attempts(payment.clone(), vec![open])).await.unwrap();
     let answer = cancel(&world, payment.id, &[]).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED);
-    insta::assert_snapshot!(answer.hidden(), @"");
+    insta::assert_snapshot!(answer.hidden(), @r#"{"id":"[id]","status":"PENDING","message":"Payment cancellation requested"}"#);
     let loaded = world.memory.load_for_authorization(&[payment.id]).await.unwrap().remove(0);
     assert_eq!(loaded.attempts[0].state, AttemptState::Voiding);
     assert_eq!(loaded.transaction.status, TransactionStatus::Processing);

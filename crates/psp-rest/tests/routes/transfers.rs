@@ -48,14 +48,14 @@ fn element_or_empty<'x>(xml: &'x str, name: &str) -> &'x str {
 async fn deposits_and_withdrawals_are_as_printed_in_the_documentation() {
     let world = World::new();
     let answer = world.post_to("/deposit", &deposit()).await;
-    insta::assert_snapshot!(answer.hidden(), @"");
+    insta::assert_snapshot!(answer.hidden(), @r#"{"transaction_id":"[id]","status":"pending"}"#);
     let found = world.get_with(&format!("/deposits/{}", id(&answer)), &[]).await;
     assert_eq!(found.headers["content-type"], "application/json");
-    insta::assert_snapshot!(found.hidden(), @"");
+    insta::assert_snapshot!(found.hidden(), @r#"{"transaction_id":"[id]","user_id":"123","amount":"100.50","currency":"USD","status":"pending","created_at":"2026-01-31T12:00:00.000Z","updated_at":"2026-01-31T12:00:00.000Z"}"#);
     let withdrawal = json!({ "user_id": 123, "amount": "50.25", "currency": "USD" });
     let answer = world.post_to("/withdrawal", &withdrawal).await;
     let found = world.get_with(&format!("/withdrawals/{}", id(&answer)), &[]).await;
-    insta::assert_snapshot!(found.hidden(), @"");
+    insta::assert_snapshot!(found.hidden(), @r#"{"transaction_id":"[id]","user_id":"123","amount":"50.25","currency":"USD","status":"pending","created_at":"2026-01-31T12:00:00.000Z","updated_at":"2026-01-31T12:00:00.000Z"}"#);
 }
 
 #[tokio::test]
@@ -66,11 +66,17 @@ async fn the_same_in_xml() {
         (answer.status, &answer.headers["content-type"]),
         (StatusCode::ACCEPTED, &"application/xml".parse().unwrap())
     );
-    insta::assert_snapshot!(answer.hidden(), @"");
+    insta::assert_snapshot!(answer.hidden(), @r#"
+    <?xml version="1.0" encoding="UTF-8"?>
+    <deposit><transaction_id>[id]</transaction_id><status>pending</status></deposit>
+    "#);
     let path = format!("/deposits/{}", element(&answer.text, "transaction_id"));
     let found = world.get_with(&path, &[("accept", "text/xml")]).await;
     assert_eq!((found.status, &found.headers["content-type"]), (StatusCode::OK, &"text/xml".parse().unwrap()));
-    insta::assert_snapshot!(found.hidden(), @"");
+    insta::assert_snapshot!(found.hidden(), @r#"
+    <?xml version="1.0" encoding="UTF-8"?>
+    <deposit><transaction_id>[id]</transaction_id><user_id>123</user_id><amount>100.50</amount><currency>USD</currency><status>pending</status><created_at>2026-01-31T12:00:00.000Z</created_at><updated_at>2026-01-31T12:00:00.000Z</updated_at></deposit>
+    "#);
     let withdrawal = DEPOSIT.replace("deposit", "withdrawal");
     let answer = world.send("/withdrawal", &[("content-type", "text/xml; charset=utf-8")], withdrawal).await;
     assert_eq!(answer.headers["content-type"], "text/xml");
@@ -223,7 +229,10 @@ async fn a_problem_in_xml_is_as_the_rfc_has_it() {
     let world = World::new();
     let headers = [XML, ("x-request-id", "<mine>&1")];
     let answer = world.send("/deposit", &headers, "<deposit><amount>x</amount></deposit>").await;
-    insta::assert_snapshot!(answer.text, @"");
+    insta::assert_snapshot!(answer.text, @r#"
+    <?xml version="1.0" encoding="UTF-8"?>
+    <problem xmlns="urn:ietf:rfc:7807"><type>urn:psp:problem:invalid-request</type><title>Unprocessable Entity</title><status>422</status><detail>the request has faults; `errors` names each of them</detail><instance>urn:psp:request:&lt;mine&gt;&amp;1</instance><errors><i><path>user_id</path><message>is required</message></i><i><path>amount</path><message>must be a decimal number of major units, such as "100.50", without sign or exponent</message></i><i><path>currency</path><message>is required</message></i></errors></problem>
+    "#);
 }
 
 #[tokio::test]

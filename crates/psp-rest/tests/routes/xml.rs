@@ -57,12 +57,13 @@ fn tempfile() -> String {
 
 #[tokio::test]
 async fn entities_are_not_expanded_so_they_cannot_grow() {
-    let mut laughs = "<!ENTITY a0 \"ha\">".to_owned();
-    for level in 1..20 {
+    let laugh = |level: u32| {
         let references = format!("&a{};", level - 1).repeat(10);
-        laughs.push_str(&format!("<!ENTITY a{level} \"{references}\">"));
-    }
-    let billion = format!("<!DOCTYPE deposit [{laughs}]>{}", deposit_with("<country>&a19;</country>"));
+        format!("<!ENTITY a{level} \"{references}\">")
+    };
+    let laughs = (1..20).map(laugh).collect::<Vec<_>>().concat();
+    let billion =
+        format!("<!DOCTYPE deposit [<!ENTITY a0 \"ha\">{laughs}]>{}", deposit_with("<country>&a19;</country>"));
     refuse(billion, MALFORMED, "billion laughs").await;
     let long = format!("<!DOCTYPE deposit [<!ENTITY a \"{}\">]>", "x".repeat(30_000));
     let quadratic = format!("{long}{}", deposit_with(&format!("<country>{}</country>", "&a;".repeat(9_000))));
@@ -80,9 +81,10 @@ async fn deep_nesting_and_crowds_of_attributes_are_refused_at_once() {
     for depth in [9, 100, 9_000] {
         let deep = deposit_with(&format!("{}{}", "<a>".repeat(depth), "</a>".repeat(depth)));
         refuse(deep, MALFORMED, "deep").await;
-        refuse("<deposit>".repeat(depth), MALFORMED, "deep and open").await;
+        refuse("<deposit>".repeat(depth.min(7_000)), MALFORMED, "deep and open").await;
     }
-    let attributes: String = (0..8_000).map(|number| format!(" a{number}=''")).collect();
+    let attributes: Vec<_> = (0..5_000).map(|number| format!(" a{number}=''")).collect();
+    let attributes = attributes.concat();
     refuse(deposit_with(&format!("<a{attributes}/>")), MALFORMED, "attributes").await;
     let world = World::new();
     let shallow = deposit_with(&format!("{}{}", "<a>".repeat(6), "</a>".repeat(6)));
