@@ -98,6 +98,7 @@ pub(crate) fn header<'h>(heard: &'h str, name: &str) -> Option<&'h str> {
 }
 
 /// Whether the outcome is unknown, or nothing was taken. Either way the error shows nothing of the card.
+#[allow(dead_code, reason = "not every test program asks for it")]
 pub(crate) fn is_unknown<T: std::fmt::Debug>(answer: Result<T, GatewayError>, request: &AuthorizationRequest) -> bool {
     let error = answer.unwrap_err();
     let shown = format!("{error} {error:?}");
