@@ -77,8 +77,8 @@ fn message(text: &str) -> Message {
 #[tokio::test]
 async fn requests_in_xml_are_written_as_documented() {
     let heard = heard(HttpProtocol::Xml, "/soap").await;
-    let head = blocks("http").into_iter().find(|block| block.contains("soapaction")).unwrap();
-    let mut lines = head.lines();
+    let documented = blocks("http").into_iter().find(|block| block.contains("soapaction")).unwrap();
+    let mut lines = documented.lines();
     assert!(heard[0].starts_with(&format!("{} HTTP/1.1\r\n", lines.next().unwrap())));
     for line in lines {
         let (name, value) = line.split_once(": ").unwrap();
