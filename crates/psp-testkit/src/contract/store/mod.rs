@@ -149,11 +149,12 @@ async fn balance(ports: &Ports, customer: &str) -> (i64, i64) {
     (balance.available.minor(), balance.waiting_funds.minor())
 }
 
-/// The messages that can be received; a relay may have to bring them to a broker first.
+/// The messages that can be received, which are done then; a relay may have to bring them to a broker first.
 async fn received(ports: &Ports, queue: QueueName) -> Vec<Message> {
     let (mut messages, wait) = (Vec::new(), ports.broker_latency);
     loop {
         let more = ports.queue.receive(queue, 1000, wait.unwrap_or_default()).await.unwrap();
+        ports.queue.ack(&more).await.unwrap();
         let is_all = more.is_empty() || wait.is_none();
         messages.extend(more.into_iter().map(|delivery| delivery.message));
         if is_all {
@@ -162,7 +163,7 @@ async fn received(ports: &Ports, queue: QueueName) -> Vec<Message> {
     }
 }
 
-/// How many messages can be received.
+/// How many messages can be received, which are done then.
 async fn messages(ports: &Ports, queue: QueueName) -> usize {
     received(ports, queue).await.len()
 }
