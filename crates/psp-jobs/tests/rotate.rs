@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use psp_domain::ports::{CardPlace, Clock, Resealer, SealedCards, Store, VaultError, VaultKeyStore};
-use psp_domain::{SealedCard, TransactionId};
-use psp_jobs::{Rotation, RotationError, rotate_vault, shred_cards};
+use psp_domain::ports::{
+    CardPlace, CardTokenStore, Clock, IdGenerator, Resealer, SealedCards, Store, TokenizedCard, UuidV7Generator,
+    VaultError, VaultKeyStore,
+};
+use psp_domain::{CardToken, SealedCard, TransactionId};
+use psp_jobs::{Rotation, RotationError, Shredded, rotate_vault, shred_cards};
 use psp_testkit::clock::FixedClock;
 use psp_testkit::fakes::Memory;
 use psp_testkit::fixtures;
@@ -117,8 +120,20 @@ async fn cards_that_are_kept_too_long_are_erased_to_the_last() {
     let (memory, clock) = processing(5_001).await;
     let retention = TimeDelta::hours(168);
     clock.advance(Duration::from_hours(168));
-    assert_eq!(shred_cards(&*memory, &*clock, retention).await.unwrap(), 0);
+    let shred = async || shred_cards(&*memory, &*memory, &*clock, retention).await.unwrap();
+    assert_eq!(shred().await, Shredded::default());
+    let card = fixtures::card();
+    let token = TokenizedCard {
+        token: CardToken(UuidV7Generator.next_id()),
+        customer_id: fixtures::new_transaction().customer_id,
+        summary: card.summary(),
+        card: SealedCard(CURRENT.to_vec()),
+        created_at: clock.now(),
+        expires_at: clock.now(),
+    };
+    memory.put_token(&token).await.unwrap();
     clock.advance(Duration::from_millis(1));
-    assert_eq!(shred_cards(&*memory, &*clock, retention).await.unwrap(), 5_001);
+    assert_eq!(shred().await, Shredded { cards: 5_001, tokens: 1 });
+    assert_eq!(memory.list(CardPlace::Tokens, None, 10).await.unwrap(), []);
     assert_eq!(memory.list(CardPlace::Transactions, None, 10).await.unwrap(), []);
 }

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
-use psp_domain::ports::{CardPlace, Clock, KeptCard, SealedCards};
-use psp_domain::{SealedCard, Transaction, TransactionId};
+use chrono::TimeDelta;
+use psp_domain::ports::{CardPlace, Clock, IdGenerator, KeptCard, SealedCards, TokenizedCard, UuidV7Generator};
+use psp_domain::{CardToken, SealedCard, Transaction, TransactionId};
 use uuid::Uuid;
 
 use crate::{Ports, fixtures};
@@ -18,6 +19,7 @@ macro_rules! sealed_cards_contract {
             cards_are_listed_in_pages_by_their_ids
             only_cards_that_wait_are_listed
             a_card_is_replaced_where_it_is_as_it_was
+            cards_of_tokens_are_listed_and_replaced_too
             replacing_disturbs_no_worker
             old_cards_are_shredded_in_batches_and_young_ones_stay
             shredding_disturbs_no_worker
@@ -78,6 +80,31 @@ pub async fn a_card_is_replaced_where_it_is_as_it_was(ports: Ports) {
     let missing = KeptCard { id: Uuid::max(), ..old.clone() };
     assert!(!cards.replace(CardPlace::Transactions, &missing, &other()).await.unwrap());
     assert!(!cards.replace(CardPlace::Tokens, &old, &other()).await.unwrap());
+}
+
+pub async fn cards_of_tokens_are_listed_and_replaced_too(ports: Ports) {
+    let (cards, now) = (&*ports.sealed_cards, ports.clock.now());
+    let mut kept = Vec::new();
+    for number in 0..3_u8 {
+        let id = UuidV7Generator.next_id();
+        let token = TokenizedCard {
+            token: CardToken(id),
+            customer_id: fixtures::new_transaction().customer_id,
+            summary: fixtures::card().summary(),
+            card: SealedCard(vec![number; 8]),
+            created_at: now,
+            expires_at: now + TimeDelta::minutes(1),
+        };
+        ports.tokens.put_token(&token).await.unwrap();
+        kept.push(KeptCard { id, sealed: token.card });
+    }
+    assert_eq!(cards.list(CardPlace::Tokens, None, 2).await.unwrap(), kept[..2]);
+    assert_eq!(cards.list(CardPlace::Tokens, Some(kept[1].id), 2).await.unwrap(), kept[2..]);
+    assert_eq!(listed(cards, None, 2).await, []);
+    assert!(cards.replace(CardPlace::Tokens, &kept[0], &other()).await.unwrap());
+    assert!(!cards.replace(CardPlace::Tokens, &kept[0], &SealedCard(b"late".to_vec())).await.unwrap());
+    assert_eq!(cards.list(CardPlace::Tokens, None, 1).await.unwrap()[0].sealed, other());
+    assert_eq!(cards.shred(now + TimeDelta::hours(1), 10).await.unwrap(), 0, "tokens expire by themselves");
 }
 
 pub async fn replacing_disturbs_no_worker(ports: Ports) {
