@@ -83,7 +83,7 @@ pub struct Shredded {
 }
 
 /// Erases the sealed cards of transactions older than `retention` whose authorization has not ended, and tokens of cards that
-/// have expired, batch after batch. A payment whose card is erased cannot be sent to another gateway any more.
+/// have expired, batch after batch. A payment whose card is erased is sent to no other gateway any more.
 ///
 /// # Errors
 /// [`StoreError`]: what was erased before it stays erased.

@@ -41,7 +41,7 @@ impl<K> Held<K> {
         Self { key: call.shared(), since: now, uses: 0 }
     }
 
-    /// Whether it may be used. A clock that was set back makes no key older than it is.
+    /// Whether it may be used. A clock that was set back ends its time, too.
     fn is_good(&self, now: DateTime<Utc>, lifetime: TimeDelta) -> bool {
         let has_failed = matches!(self.key.peek(), Some(Err(_)));
         !has_failed && self.since <= now && now - self.since < lifetime
