@@ -33,7 +33,7 @@ run "every_alarm_that_was_promised" {
 
   assert {
     condition = length(setsubtract([
-      "api-cpu", "api-memory", "worker-cpu", "worker-memory", "api-errors", "worker-errors", "settle-payables-errors", "api-5xx", "edge-5xx",
+      "callbacks-flagged", "voiding-failed", "breaker-open", "api-cpu", "api-memory", "worker-cpu", "worker-memory", "api-errors", "worker-errors", "settle-payables-errors", "api-5xx", "edge-5xx",
       "api-p95", "transactions-age", "transactions-dlq-depth", "database-cpu", "database-connections",
     ], keys(aws_cloudwatch_metric_alarm.plain))) == 0
     error_message = "An alarm is missing."
@@ -63,6 +63,31 @@ run "one_dead_letter_is_enough" {
   assert {
     condition     = aws_cloudwatch_metric_alarm.plain["transactions-dlq-depth"].threshold == 0 && aws_cloudwatch_metric_alarm.plain["transactions-dlq-depth"].comparison_operator == "GreaterThanThreshold"
     error_message = "One dead letter is an alarm."
+  }
+}
+
+run "money_in_doubt_is_told_from_the_log_of_the_worker" {
+  command = plan
+  module {
+    source = "./modules/observability"
+  }
+
+  assert {
+    condition = alltrue([for name in ["callbacks-flagged", "voiding-failed", "breaker-open"] : (
+      aws_cloudwatch_log_metric_filter.worker[name].log_group_name == "/psp-test-worker" &&
+      aws_cloudwatch_log_metric_filter.worker[name].metric_transformation[0].name == aws_cloudwatch_metric_alarm.plain[name].metric_name &&
+      aws_cloudwatch_log_metric_filter.worker[name].metric_transformation[0].namespace == aws_cloudwatch_metric_alarm.plain[name].namespace &&
+      aws_cloudwatch_metric_alarm.plain[name].threshold == 0 && aws_cloudwatch_metric_alarm.plain[name].comparison_operator == "GreaterThanThreshold"
+    )])
+    error_message = "One line in the log is an alarm."
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.plain["voiding-failed"].period >= 3600
+    error_message = "A gateway is asked again within an hour: until it answers, the alarm stays."
+  }
+  assert {
+    condition     = strcontains(aws_cloudwatch_dashboard.this.dashboard_body, "voiding-failed")
+    error_message = "The dashboard shows it."
   }
 }
 

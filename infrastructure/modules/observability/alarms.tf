@@ -19,6 +19,11 @@ locals {
       namespace  = local.log_namespace, metric = "${name}-errors", stat = "Sum", threshold = 5, period = 300, periods = 1
       dimensions = {}
     } },
+    { for name, alarm in local.worker_alarms : name => {
+      text       = "${alarm.text} docs/operations.md says what to do."
+      namespace  = local.log_namespace, metric = name, stat = "Sum", threshold = 0, period = alarm.seconds, periods = 1
+      dimensions = {}
+    } },
     { for name, queue in var.queue_names : "${name}-age" => {
       text       = "A message has waited for more than ${var.queue_age_seconds} s on ${queue}: the workers do not keep up."
       namespace  = "AWS/SQS", metric = "ApproximateAgeOfOldestMessage", stat = "Maximum", threshold = var.queue_age_seconds, period = 60, periods = 5

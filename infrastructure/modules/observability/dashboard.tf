@@ -30,6 +30,9 @@ locals {
     { title = "Dead letters", stat = "Maximum", metrics = [for queue in var.dead_letter_queue_names :
       ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", queue]
     ] },
+    { title = "Gateways: what needs a person", stat = "Sum", metrics = [for name in keys(local.worker_alarms) :
+      [local.log_namespace, name]
+    ] },
     { title = "Database: CPU in percent", stat = "Average", metrics = [
       ["AWS/RDS", "CPUUtilization", "DBInstanceIdentifier", var.database.identifier],
     ] },

@@ -2,6 +2,26 @@ locals {
   log_namespace = "psp/${var.name}"
   # The summary that a settlement run logs at its end.
   settled_pattern = "{ $.message = \"payables settled\" }"
+
+  # What the worker logs where money needs a person. Its metrics do not reach CloudWatch, its log does.
+  worker_alarms = {
+    callbacks-flagged = {
+      pattern = "{ $.message = \"a callback needs a look\" }"
+      text    = "A gateway called back with another amount than was asked for, or about a charge that is not the transaction's: nothing was changed."
+      seconds = 300
+    }
+    # Told once for each time that the gateway is asked in vain, an hour apart at the most.
+    voiding-failed = {
+      pattern = "{ $.message = \"waits for its gateway\" && $.reason = \"*voiding failed*\" }"
+      text    = "A gateway may have charged and cannot be told to give it back: it is asked again until it answers."
+      seconds = 3600
+    }
+    breaker-open = {
+      pattern = "{ $.message = \"the breaker is open*\" }"
+      text    = "A gateway fails again and again and is left alone: payments go to others, or wait."
+      seconds = 300
+    }
+  }
 }
 
 resource "aws_cloudwatch_log_metric_filter" "errors" {
@@ -29,6 +49,21 @@ resource "aws_cloudwatch_log_metric_filter" "settled" {
     name      = "settlement-runs"
     value     = "1"
     unit      = "Count"
+  }
+}
+
+resource "aws_cloudwatch_log_metric_filter" "worker" {
+  for_each       = local.worker_alarms
+  name           = each.key
+  log_group_name = var.log_group_names["worker"]
+  pattern        = each.value.pattern
+
+  metric_transformation {
+    namespace     = local.log_namespace
+    name          = each.key
+    value         = "1"
+    default_value = "0"
+    unit          = "Count"
   }
 }
 

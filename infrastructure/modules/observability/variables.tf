@@ -34,7 +34,7 @@ variable "services" {
 }
 
 variable "log_group_names" {
-  description = "Names of the log groups of services and jobs, by role; settle-payables is one of them."
+  description = "Names of the log groups of services and jobs, by role; worker and settle-payables are among them."
   type        = map(string)
 }
 
