@@ -103,9 +103,31 @@ fn nothing_is_reached_from_outside_and_no_secret_is_in_the_file() {
         let service = &all[name];
         assert_eq!((&service["read_only"], &service["cap_drop"][0]), (&true.into(), &"ALL".into()), "{name}");
         for (name, _) in PLACEHOLDERS {
-            let text = service["environment"][name].as_str().expect("set");
-            assert!(text.starts_with(&format!("${{{name}:?")), "{name} has a default: {text}");
+            let text = service["environment"][name].as_str();
+            assert!(
+                text.is_none_or(|text| text.starts_with(&format!("${{{name}:?"))),
+                "{name} has a default: {text:?}"
+            );
         }
+        assert!(service["environment"]["PSP_DATABASE_PASSWORD"].is_string());
+    }
+}
+
+#[test]
+fn api_and_worker_share_what_belongs_to_payments_and_nobody_else_has_it() {
+    let compose = compose();
+    let payments = |name: &str| {
+        let environment = environment(&services(&compose)[name]).into_iter();
+        let is_of_payments =
+            |name: &str| ["PSP_CARD_", "PSP_GATEWAY_", "PSP_PUBLIC_URL"].iter().any(|start| name.starts_with(start));
+        environment.filter(|(name, _)| is_of_payments(name)).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(payments("api"), payments("worker"));
+    let names: BTreeSet<_> = payments("api").into_iter().map(|(name, _)| name).collect();
+    // Without an address the sandbox pays, and without a public one nobody calls back.
+    assert_eq!(names, ["PSP_CARD_KEYS".to_owned()].into());
+    for name in ["migrate", "scheduler"] {
+        assert_eq!(payments(name), BTreeSet::new(), "{name}");
     }
 }
 
@@ -131,10 +153,36 @@ fn localstack_makes_the_queues_that_the_binary_looks_for() {
     for name in psp_domain::QueueName::ALL {
         assert!(script.contains(&format!("psp-{name}")), "{name}");
     }
-    assert!(
-        script.contains(&format!("\\\"maxReceiveCount\\\\\\\":{}", psp_domain::QueueName::MAX_RECEIVES)),
-        "{script}"
-    );
+    assert!(script.contains(&format!("\\\"maxReceiveCount\\\\\":{}", psp_domain::QueueName::MAX_RECEIVES)), "{script}");
+}
+
+#[test]
+fn terraform_makes_the_queues_that_the_binary_looks_for() {
+    let stack = include_str!("../../../infrastructure/main.tf");
+    let (_, queues) = stack.split_once("\n  queues = {\n").expect("the queues");
+    let (queues, _) = queues.split_once("\n  }\n").expect("their end");
+    let made: BTreeSet<_> = queues.lines().map(|line| line.split('=').next().unwrap_or_default().trim()).collect();
+    assert_eq!(made, psp_domain::QueueName::ALL.map(psp_domain::QueueName::as_str).into());
+}
+
+#[test]
+fn alarms_look_for_lines_that_the_worker_logs() {
+    let filters = include_str!("../../../infrastructure/modules/observability/logs.tf");
+    let callbacks = include_str!("../../psp-worker/src/callbacks.rs");
+    let transactions = include_str!("../../psp-worker/src/transactions.rs");
+    let authorize = include_str!("../../psp-domain/src/usecases/authorize_transaction.rs");
+    let breaker = include_str!("../../psp-gateways/src/breaker.rs");
+    let settle = include_str!("../../psp-jobs/src/settle.rs");
+    for (pattern, logs, line) in [
+        (r#"$.message = \"a callback needs a look\""#, callbacks, r#""a callback needs a look")"#),
+        (r#"$.message = \"waits for its gateway\""#, transactions, r#"reason, "waits for its gateway")"#),
+        (r#"$.reason = \"*voiding failed*\""#, authorize, "and voiding failed: {error}"),
+        (r#"$.message = \"the breaker is open*\""#, breaker, r#""the breaker is open: "#),
+        (r#"$.message = \"payables settled\""#, settle, r#""payables settled""#),
+    ] {
+        assert!(filters.contains(pattern), "{pattern}");
+        assert!(logs.contains(line), "no longer logged: {line}");
+    }
 }
 
 #[test]
