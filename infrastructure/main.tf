@@ -16,6 +16,7 @@ locals {
   queues = {
     transactions        = {}
     payables-settlement = {}
+    gateway-callbacks   = {}
   }
 }
 
@@ -84,7 +85,7 @@ module "queues" {
 module "secrets_key" {
   source      = "./modules/key"
   name        = "${local.name}-secrets"
-  description = "Card keys of ${local.name}, and its secret at the payment gateway"
+  description = "Card keys of ${local.name}, and its secrets at payment gateways"
 }
 
 module "card_master_key" {
@@ -116,6 +117,17 @@ module "gateway_secret" {
   value_version = var.gateway.secret_version
 }
 
+module "gateway_secrets" {
+  source        = "./modules/secret"
+  count         = var.gateway_secrets_version == null ? 0 : 1
+  name          = "${local.name}/named-gateways"
+  description   = "PSP_GATEWAY_SECRETS: what requests to the gateways of the database are signed with"
+  key_arn       = module.secrets_key.arn
+  input         = "gateway_secrets"
+  value         = var.gateway_secrets
+  value_version = var.gateway_secrets_version
+}
+
 module "edge" {
   source                = "./modules/edge"
   name                  = local.name
@@ -129,6 +141,7 @@ module "edge" {
   domain_name           = var.domain_name
   zone_id               = var.zone_id
   certificate_arn       = var.certificate_arn
+  callbacks             = var.callbacks
   rate_limit            = coalesce(var.rate_limit, 2 * 5 * var.api.max_tasks * var.api.requests_per_task)
   deletion_protection   = var.deletion_protection
   log_retention_days    = var.log_retention_days
@@ -195,8 +208,8 @@ module "api" {
   command               = ["api"]
   cpu                   = var.api.cpu
   memory_mib            = var.api.memory_mib
-  environment           = merge(local.environment, local.card_environment, { PSP_LISTEN = "0.0.0.0:${local.api_port}" })
-  secrets               = local.secrets
+  environment           = merge(local.environment, local.card_environment, local.gateway_environment, { PSP_LISTEN = "0.0.0.0:${local.api_port}" })
+  secrets               = merge(local.secrets, local.gateway_secrets)
   statements            = concat(local.database_login, local.card_key_use)
   subnet_ids            = module.network.private_subnet_ids
   security_group_id     = module.network.task_security_group_ids["api"]

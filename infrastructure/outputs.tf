@@ -51,10 +51,11 @@ output "database_address" {
 }
 
 output "secret_arns" {
-  description = "ARNs of the secrets: card keys where they are not in KMS, the secret at the payment gateway where there is one, and the master password that RDS rotates."
+  description = "ARNs of the secrets: card keys where they are not in KMS, the secrets at payment gateways where there are any, and the master password that RDS rotates."
   value = {
     card_keys       = one(module.card_keys[*].arn)
     gateway         = one(module.gateway_secret[*].arn)
+    gateways        = one(module.gateway_secrets[*].arn)
     database_master = module.database.master_secret_arn
   }
 }

@@ -30,9 +30,16 @@ locals {
     condition = { StringEquals = { "kms:EncryptionContext:psp-purpose" = "card-vault" } }
   }]
 
-  # For the worker only. Without a gateway psp pays through its sandbox, which charges nobody.
-  gateway_environment = var.gateway == null ? {} : { PSP_GATEWAY_URL = var.gateway.url }
-  gateway_secrets     = { for secret in module.gateway_secret : "PSP_GATEWAY_SECRET" => secret.for_tasks }
+  # For the worker, which asks gateways, and the API, which knows their names and verifies their callbacks. Without a gateway
+  # psp pays through its sandbox, which charges nobody.
+  gateway_environment = merge(
+    var.gateway == null ? {} : { PSP_GATEWAY_URL = var.gateway.url },
+    var.callbacks == null ? {} : { PSP_PUBLIC_URL = "https://${var.callbacks.host_name}" },
+  )
+  gateway_secrets = merge(
+    { for secret in module.gateway_secret : "PSP_GATEWAY_SECRET" => secret.for_tasks },
+    { for secret in module.gateway_secrets : "PSP_GATEWAY_SECRETS" => secret.for_tasks },
+  )
 
   migration = {
     service_login = local.service_login

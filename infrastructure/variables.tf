@@ -92,6 +92,66 @@ variable "gateway_secret" {
   }
 }
 
+variable "gateway_secrets" {
+  description = "PSP_GATEWAY_SECRETS: what requests to the gateways of the database (psp gateways) are signed with, as name=secret, separated by commas. Needed where gateway_secrets_version is new; set it as TF_VAR_gateway_secrets."
+  type        = string
+  default     = null
+  sensitive   = true
+  ephemeral   = true
+
+  validation {
+    condition     = var.gateway_secrets == null ? true : alltrue([for entry in split(",", var.gateway_secrets) : can(regex("^[a-z][a-z0-9_-]{0,63}=[^\\s,]{32,}$", entry))])
+    error_message = "Each entry is the name of a gateway, = and a secret of 32 characters or more, as `openssl rand -base64 32` prints them; several are separated by commas without spaces."
+  }
+
+  validation {
+    condition     = var.gateway_secrets == null ? true : length(distinct([for entry in split(",", var.gateway_secrets) : split("=", entry)[0]])) == length(split(",", var.gateway_secrets))
+    error_message = "A gateway has one secret."
+  }
+}
+
+variable "gateway_secrets_version" {
+  description = "Number of the value of gateway_secrets, to be raised by one with every change of it; null where the database has no gateways that need one."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.gateway_secrets_version == null ? true : var.gateway_secrets_version >= 1 && floor(var.gateway_secrets_version) == var.gateway_secrets_version
+    error_message = "The version of the gateways' secrets is a whole number from 1."
+  }
+
+  validation {
+    condition     = var.gateway_secrets_version == null ? true : length(var.gateway_cidrs) > 0 || !var.interface_endpoints
+    error_message = "The worker may connect to gateway_cidrs only: name the addresses of the gateways of the database, too."
+  }
+}
+
+variable "callbacks" {
+  description = "Where gateways call back when they have decided; null to have them asked. host_name: the public name, of which psp makes PSP_PUBLIC_URL, and under which the load balancer takes POST /callback/* and nothing else. cidrs: IPv4 ranges that reach this load balancer for that alone, where nothing in front lets callbacks through; whoever is in them gets nowhere else. certificate_arn: a certificate for the name, where one is neither issued (zone_id) nor covered by the API's."
+  type        = object({ host_name = string, cidrs = optional(set(string), []), certificate_arn = optional(string) })
+  default     = null
+
+  validation {
+    condition     = var.callbacks == null ? true : can(regex("^([a-z0-9-]+\\.)+[a-z]{2,}$", var.callbacks.host_name)) && var.callbacks.host_name != var.domain_name
+    error_message = "Callbacks have a host name of their own, in lower case, such as callbacks.example.com: by it the load balancer tells them from requests of customers."
+  }
+
+  validation {
+    condition     = var.callbacks == null || var.gateway != null
+    error_message = "Callbacks need a gateway: the sandbox, which is there where none is, believes whoever calls."
+  }
+
+  validation {
+    condition     = var.callbacks == null ? true : alltrue([for cidr in var.callbacks.cidrs : can(cidrhost(cidr, 0)) && !strcontains(cidr, ":")])
+    error_message = "Gateways call back from IPv4 ranges in CIDR notation."
+  }
+
+  validation {
+    condition     = try(var.callbacks.certificate_arn, null) == null ? true : can(regex("^arn:[a-z-]+:acm:[a-z0-9-]+:[0-9]{12}:certificate/.+$", var.callbacks.certificate_arn))
+    error_message = "The certificate of the callbacks' name is the ARN of one in ACM."
+  }
+}
+
 # Network
 
 variable "vpc_cidr" {

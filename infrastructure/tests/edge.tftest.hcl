@@ -77,6 +77,97 @@ run "the_world_only_on_80_and_443" {
   }
 }
 
+run "without_callbacks_every_request_is_of_a_client" {
+  command = plan
+  module {
+    source = "./modules/edge"
+  }
+
+  assert {
+    condition     = aws_lb_listener.https.default_action[0].type == "forward" && length(aws_lb_listener_rule.callbacks) + length(aws_lb_listener_rule.callbacks_only) + length(aws_lb_listener_rule.clients) + length(aws_lb_listener_rule.nobody_else) == 0
+    error_message = "Where gateways do not call back, the security group alone decides."
+  }
+}
+
+run "callbacks_lead_to_one_path" {
+  command = plan
+  module {
+    source = "./modules/edge"
+  }
+  variables {
+    callbacks = { host_name = "callbacks.psp.example.com", cidrs = [] }
+  }
+
+  assert {
+    condition = toset(flatten([for condition in aws_lb_listener_rule.callbacks["callbacks.psp.example.com"].condition : [
+      for of in concat(condition.host_header, condition.path_pattern, condition.http_request_method) : tolist(of.values)
+    ]])) == toset(["callbacks.psp.example.com", "/callback/*", "POST"])
+    error_message = "Under the name of the callbacks POST /callback/* is let through."
+  }
+  assert {
+    condition     = one(aws_lb_listener_rule.callbacks_only["callbacks.psp.example.com"].condition).host_header[0].values == toset(["callbacks.psp.example.com"]) && aws_lb_listener_rule.callbacks_only["callbacks.psp.example.com"].action[0].fixed_response[0].status_code == "404"
+    error_message = "Nothing else is there under that name, not even for clients."
+  }
+  assert {
+    condition     = aws_lb_listener_rule.no_metrics.priority < aws_lb_listener_rule.callbacks["callbacks.psp.example.com"].priority && aws_lb_listener_rule.callbacks["callbacks.psp.example.com"].priority < aws_lb_listener_rule.callbacks_only["callbacks.psp.example.com"].priority
+    error_message = "Rules are looked at in this order."
+  }
+  assert {
+    condition     = length(aws_vpc_security_group_ingress_rule.callers) + length(aws_lb_listener_rule.clients) + length(aws_lb_listener_rule.nobody_else) + length(aws_route53_record.callbacks) + length(aws_lb_listener_certificate.callbacks) == 0
+    error_message = "Where something in front lets callbacks through, nobody new reaches the load balancer."
+  }
+}
+
+run "gateways_that_come_themselves_get_nowhere_else" {
+  command = plan
+  module {
+    source = "./modules/edge"
+  }
+  variables {
+    internal      = false
+    allowed_cidrs = ["10.0.0.0/8", "192.0.2.0/28", "192.0.2.16/28", "192.0.2.32/28", "192.0.2.48/28", "192.0.2.64/28"]
+    callbacks     = { host_name = "callbacks.psp.example.com", cidrs = ["0.0.0.0/0", "10.0.0.0/8"] }
+  }
+
+  assert {
+    condition     = [for rule in aws_vpc_security_group_ingress_rule.callers : "${rule.cidr_ipv4} ${rule.from_port}-${rule.to_port}"] == ["0.0.0.0/0 443-443"]
+    error_message = "Gateways reach port 443, and a range that clients have, too, is opened once."
+  }
+  assert {
+    condition     = toset(flatten([for rule in aws_lb_listener_rule.clients : tolist(one(rule.condition).source_ip[0].values)])) == toset(var.allowed_cidrs) && alltrue([for rule in aws_lb_listener_rule.clients : length(one(rule.condition).source_ip[0].values) <= 5 && rule.action[0].type == "forward"])
+    error_message = "All clients are let through, and no rule names more ranges than AWS takes."
+  }
+  assert {
+    condition     = one(aws_lb_listener_rule.nobody_else[0].condition).path_pattern[0].values == toset(["*"]) && aws_lb_listener_rule.nobody_else[0].action[0].fixed_response[0].status_code == "404"
+    error_message = "Nobody else gets anywhere, whatever host name they say."
+  }
+  assert {
+    condition = alltrue([for rule in aws_lb_listener_rule.clients :
+    aws_lb_listener_rule.callbacks_only["callbacks.psp.example.com"].priority < rule.priority && rule.priority < aws_lb_listener_rule.nobody_else[0].priority])
+    error_message = "Clients are known before everybody is refused, and after the callbacks."
+  }
+  assert {
+    condition     = aws_route53_record.callbacks[0].name == "callbacks.psp.example.com" && aws_acm_certificate.callbacks[0].domain_name == "callbacks.psp.example.com" && length(aws_lb_listener_certificate.callbacks) == 1
+    error_message = "The name of the callbacks has a record and a certificate."
+  }
+}
+
+run "a_certificate_for_callbacks_can_be_brought" {
+  command = plan
+  module {
+    source = "./modules/edge"
+  }
+  variables {
+    zone_id   = null
+    callbacks = { host_name = "callbacks.psp.example.com", cidrs = ["198.51.100.0/24"], certificate_arn = "arn:aws:acm:sa-east-1:123456789012:certificate/callbacks" }
+  }
+
+  assert {
+    condition     = length(aws_acm_certificate.callbacks) + length(aws_route53_record.callbacks) == 0 && aws_lb_listener_certificate.callbacks[0].certificate_arn == var.callbacks.certificate_arn
+    error_message = "The certificate that was brought is used, and DNS is elsewhere."
+  }
+}
+
 run "a_failover_of_the_database_replaces_no_task" {
   command = plan
   module {

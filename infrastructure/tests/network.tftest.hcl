@@ -101,6 +101,30 @@ run "nothing_is_open_to_the_world" {
   }
 }
 
+run "gateways_are_reached_by_the_worker_alone" {
+  command = plan
+  module {
+    source = "./modules/network"
+  }
+  variables {
+    gateway_cidrs = ["192.0.2.0/24"]
+  }
+  override_resource {
+    target          = aws_security_group.task["worker"]
+    override_during = plan
+    values          = { id = "sg-worker" }
+  }
+
+  assert {
+    condition     = [for rule in aws_vpc_security_group_egress_rule.gateways : "${rule.security_group_id} ${rule.cidr_ipv4} ${rule.from_port}-${rule.to_port}"] == ["sg-worker 192.0.2.0/24 443-443"]
+    error_message = "The API knows gateways and never calls them: it has no way to them."
+  }
+  assert {
+    condition     = alltrue([for name, group in aws_security_group.task : (name == "worker") == (group.id == "sg-worker")])
+    error_message = "The worker's group is told from the others."
+  }
+}
+
 run "every_endpoint_that_is_needed" {
   command = plan
   module {

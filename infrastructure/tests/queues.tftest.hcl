@@ -9,6 +9,7 @@ variables {
   queues = {
     transactions        = {}
     payables-settlement = {}
+    gateway-callbacks   = {}
   }
 }
 

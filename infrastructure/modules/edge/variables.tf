@@ -58,6 +58,12 @@ variable "certificate_arn" {
   }
 }
 
+variable "callbacks" {
+  description = "Host name under which gateways call back, ranges from which they come to this load balancer themselves, and ARN of a certificate where none is to be issued; null for no callbacks."
+  type        = object({ host_name = string, cidrs = set(string), certificate_arn = optional(string) })
+  default     = null
+}
+
 variable "rate_limit" {
   description = "Requests of one address within 5 minutes, beyond which it is answered 429."
   type        = number

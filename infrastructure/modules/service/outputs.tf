@@ -8,6 +8,11 @@ output "task_definition_arn" {
   value       = module.task.task_definition_arn
 }
 
+output "variables" {
+  description = "Names of the variables that the process is given."
+  value       = module.task.variables
+}
+
 output "log_group_name" {
   description = "Name of the log group."
   value       = module.task.log_group_name

@@ -11,6 +11,11 @@ output "family" {
   value       = aws_ecs_task_definition.this.family
 }
 
+output "variables" {
+  description = "Names of the variables that the process is given."
+  value       = concat(keys(var.environment), keys(var.secrets))
+}
+
 output "role_arns" {
   description = "ARNs of the execution and the task role, which whoever starts the task must be allowed to pass."
   value       = [aws_iam_role.execution.arn, aws_iam_role.task.arn]
