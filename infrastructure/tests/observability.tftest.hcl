@@ -82,7 +82,7 @@ run "money_in_doubt_is_told_from_the_log_of_the_worker" {
     error_message = "One line in the log is an alarm."
   }
   assert {
-    condition     = aws_cloudwatch_metric_alarm.plain["voiding-failed"].period >= 3600
+    condition     = aws_cloudwatch_metric_alarm.plain["voiding-failed"].period > 3600
     error_message = "A gateway is asked again within an hour: until it answers, the alarm stays."
   }
   assert {

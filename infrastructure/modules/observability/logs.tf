@@ -10,11 +10,11 @@ locals {
       text    = "A gateway called back with another amount than was asked for, or about a charge that is not the transaction's: nothing was changed."
       seconds = 300
     }
-    # Told once for each time that the gateway is asked in vain, an hour apart at the most.
+    # Told for each time that the gateway is asked in vain, an hour apart at the most: without a gap, the alarm stays.
     voiding-failed = {
       pattern = "{ $.message = \"waits for its gateway\" && $.reason = \"*voiding failed*\" }"
       text    = "A gateway may have charged and cannot be told to give it back: it is asked again until it answers."
-      seconds = 3600
+      seconds = 7200
     }
     breaker-open = {
       pattern = "{ $.message = \"the breaker is open*\" }"

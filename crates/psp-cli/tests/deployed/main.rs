@@ -27,6 +27,11 @@ const GATEWAY_SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// The gateway that Terraform is told; a simulator takes its place.
 const GATEWAY: &str = r#"{"url":"https://acquirer.example.com/v1"}"#;
 
+/// What requests to a gateway of the database are signed with.
+const GATEWAY_SECRETS: &str = "lagos=abcdef0123456789abcdef0123456789";
+/// Where gateways call back. Nobody is there: the load balancer of an emulator balances nothing.
+const CALLBACKS: &str = r#"{"host_name":"callbacks.psp.dev.example.com","cidrs":["198.51.100.0/24"]}"#;
+
 /// A key of 32 bytes.
 const CARD_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
@@ -139,6 +144,9 @@ async fn what_terraform_makes_runs_the_main_job_and_goes_away_again() {
         ("gateway", GATEWAY),
         ("gateway_cidrs", r#"["192.0.2.0/24"]"#),
         ("gateway_secret", GATEWAY_SECRET),
+        ("gateway_secrets", GATEWAY_SECRETS),
+        ("gateway_secrets_version", "1"),
+        ("callbacks", CALLBACKS),
     ];
     let stack = Stack::new(&aws, dir.path().to_owned(), &vars, Some("environments/dev.tfvars"));
 
@@ -195,6 +203,9 @@ fn everybody_may_do_what_is_needed_and_no_more(resources: &[Value]) {
     assert_eq!(may("sqs:ReceiveMessage", ":psp-dev-payables-settlement"), settling);
     let sealing = roles(&["api-execution", "worker-execution"]);
     assert_eq!(may("secretsmanager:GetSecretValue", "card-keys"), sealing);
+    assert_eq!(may("secretsmanager:GetSecretValue", ":psp-dev/gateway"), sealing);
+    assert_eq!(may("secretsmanager:GetSecretValue", ":psp-dev/named-gateways"), sealing);
+    assert_eq!(may("sqs:ReceiveMessage", ":psp-dev-gateway-callbacks"), roles(&["worker-task"]));
     let readers = may("secretsmanager:GetSecretValue", ":secret:");
     assert_eq!(&readers - &sealing, roles(&["migrate-execution"]));
 }
@@ -219,9 +230,14 @@ async fn main_job(aws: &Aws, definitions: &Value, queues: &Value) {
         assert_eq!((task.get("PSP_DATABASE_AUTH"), task.get("PSP_DATABASE_PASSWORD")), (Some("rds_iam"), None));
         assert_eq!((task.get("PSP_CARD_KEYS"), task.get("PSP_QUEUE")), (Some(CARD_KEY), Some("sqs")));
     }
-    assert_eq!(api.get("PSP_GATEWAY_SECRET"), None);
+    // The API verifies callbacks, the worker asks; on the network the API does not get there.
+    for task in [&api, &worker] {
+        let gateway = (task.get("PSP_GATEWAY_URL"), task.get("PSP_GATEWAY_SECRET"));
+        assert_eq!(gateway, (Some("https://acquirer.example.com/v1"), Some(GATEWAY_SECRET)));
+        assert_eq!(task.get("PSP_GATEWAY_SECRETS"), Some(GATEWAY_SECRETS));
+        assert_eq!(task.get("PSP_PUBLIC_URL"), Some("https://callbacks.psp.dev.example.com"));
+    }
     let secret = worker.get("PSP_GATEWAY_SECRET").unwrap().to_owned();
-    assert_eq!((worker.get("PSP_GATEWAY_URL"), &*secret), (Some("https://acquirer.example.com/v1"), GATEWAY_SECRET));
     let gateway = place.start_with(&["gateway-simulator"], &[("PSP_GATEWAY_SECRET", &secret)]).await;
     let gateway_url = format!("http://{}", gateway.address);
     let api = api.start(&place, aws, &service, "").await;
@@ -241,7 +257,9 @@ async fn main_job(aws: &Aws, definitions: &Value, queues: &Value) {
     assert!(worker.ended().await.success(), "{}", worker.log());
     // The messages went over the queues that Terraform made, and none is left.
     let sent = queues.as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>();
-    assert_eq!(sent, ["payables-settlement", "payables-settlement-dlq", "transactions", "transactions-dlq"]);
+    let queues_of = |name: &str| [name.to_owned(), format!("{name}-dlq")];
+    let wanted = ["gateway-callbacks", "payables-settlement", "transactions"].map(queues_of).concat();
+    assert_eq!(sent, wanted);
     for (name, url) in queues.as_object().unwrap() {
         let asked = json!({ "QueueUrl": url, "AttributeNames": ["All"] });
         let attributes = aws.ask("sqs", "AmazonSQS.GetQueueAttributes", &asked).await["Attributes"].clone();
