@@ -67,7 +67,7 @@ async fn measure_routes(table: &mut Table, shape: &str, routes: Vec<Route>) -> a
         black_box(first.gateway.authorize(&request).await?);
         nanoseconds.record(u64::try_from(begun.elapsed().as_nanos())?)?;
     }
-    let mean = (processor_time()? - before) / PAYMENTS;
+    let mean = processor_time()?.saturating_sub(before) / PAYMENTS;
     let [p50, p99] = [0.5, 0.99].map(|quantile| micros(nanoseconds.value_at_quantile(quantile)));
     let name = format!(
         "routing of a payment, {} routes to {GATEWAYS} gateways, {shape}: processor time, p50 / p99",

@@ -1,7 +1,6 @@
 //! Gateways that answer later, twice, wrongly or never.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
+use psp_domain::ports::{Clock, SystemClock};
 use psp_gateways::{Signed, SigningKey};
 use serde_json::{Value, json};
 
@@ -95,7 +94,7 @@ async fn forgotten() -> (Place, Process, Process, String) {
 }
 
 fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed()
+    SystemClock.now().timestamp()
 }
 
 async fn signed(psp: &Api, id: &str, body: &str, secret: &str, timestamp: i64) -> Answer {

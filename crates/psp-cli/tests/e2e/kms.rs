@@ -13,7 +13,7 @@ use crate::support::{Place, example};
 /// Two keys, and an alias that names the first.
 struct Keys {
     kms: Client,
-    keys: [String; 2],
+    names: [String; 2],
     alias: String,
 }
 
@@ -28,11 +28,11 @@ impl Keys {
         }
         let alias = format!("alias/{}", keys[0].rsplit('/').next().unwrap());
         kms.create_alias().alias_name(&alias).target_key_id(&keys[0]).send().await.unwrap();
-        Self { kms, keys, alias }
+        Self { kms, names: keys, alias }
     }
 
     async fn rotate(&self) {
-        self.kms.update_alias().alias_name(&self.alias).target_key_id(&self.keys[1]).send().await.unwrap();
+        self.kms.update_alias().alias_name(&self.alias).target_key_id(&self.names[1]).send().await.unwrap();
     }
 
     fn place(&self, endpoint: &str) -> Place {
@@ -60,7 +60,7 @@ async fn payments_pass_and_idempotency_keys_hold_over_a_rotation_in_kms() {
     keys.rotate().await;
     let rotation: Value = serde_json::from_str(&place.run(&["vault", "rotate", "--json"])).unwrap();
     assert_eq!((&rotation["cards"], &rotation["keys"], &rotation["unopened"]), (&json!(1), &json!(1), &json!(0)));
-    assert_eq!(rotation["key"], keys.keys[1]);
+    assert_eq!(rotation["key"], keys.names[1]);
     let psp = place.serve().await;
     psp.until("123", "/transactions", |list| list[0]["status"] == "pending_payment").await;
     let again = psp.client().await.post("123", &example(), Some("key")).await.unwrap();

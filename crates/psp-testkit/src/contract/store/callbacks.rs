@@ -49,11 +49,7 @@ pub async fn a_callback_that_comes_twice_is_stored_once(ports: Ports) {
     assert!(ports.callbacks.receive(&first).await.unwrap());
     // The time does not tell two apart.
     ports.clock.advance_days(1);
-    let same = [
-        first.clone(),
-        again(&first),
-        Callback { received_at: ports.clock.now(), ..again(&first) },
-    ];
+    let same = [first.clone(), again(&first), Callback { received_at: ports.clock.now(), ..again(&first) }];
     for callback in &same {
         assert!(!ports.callbacks.receive(callback).await.unwrap());
     }
