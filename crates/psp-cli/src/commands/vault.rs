@@ -20,9 +20,9 @@ async fn rotate(wiring: &Wiring, json: bool) -> anyhow::Result<()> {
     let names = [FingerprintKey::NAME];
     let rotation = psp_jobs::rotate_vault(&*vault, &*store.sealed_cards, &*store.vault_keys, &names).await?;
     if json {
-        answer(describe(&rotation))?
+        answer(describe(&rotation))?;
     } else {
-        answer(&rotation)?
+        answer(&rotation)?;
     }
     let unopened = rotation.unopened;
     ensure!(unopened == 0, "{unopened} do not open: with a key that is not configured, mostly; the log names them");
