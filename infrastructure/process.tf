@@ -16,6 +16,8 @@ locals {
     PSP_QUEUE                = "sqs"
     PSP_SQS_PREFIX           = "${local.name}-"
     PSP_DEFAULT_CUSTOMER     = "default"
+    PSP_BREAKER_FAILURES     = "5"
+    PSP_BREAKER_OPEN_MS      = "30000"
     PSP_LOG_FORMAT           = "json"
   }
 

@@ -19,6 +19,9 @@ const REFRESH: Duration = Duration::from_secs(5);
 /// The shortest time between two reports: a breaker that opens and closes all the time must not keep the store busy.
 const REPORT_GAP: Duration = Duration::from_millis(250);
 
+/// The ways of a transaction that are found without growing.
+const USUAL_WAYS: usize = 16;
+
 /// Makes the adapter of a gateway, or tells why it cannot. Its calls must end in time by themselves.
 pub type MakeGateway = Box<dyn Fn(&GatewayRecord) -> Result<Arc<dyn Gateway>, String> + Send + Sync>;
 
@@ -238,7 +241,7 @@ impl Snapshot {
 
     /// The ways of a transaction, as [`RoutingTable::routes_of`] has them.
     fn ways_of<'s>(&'s self, transaction: &Transaction) -> Vec<&'s Way> {
-        let mut found: Vec<&Way> = Vec::new();
+        let mut found: Vec<&Way> = Vec::with_capacity(USUAL_WAYS);
         for way in self.ways.iter().filter(|way| way.route.fits(transaction)) {
             if found.iter().all(|other| other.number != way.number) {
                 found.push(way);
@@ -270,12 +273,12 @@ impl GatewayDirectory for Directory {
         if ways.is_empty() {
             return snapshot.alone(&snapshot.default);
         }
-        let now = Instant::now();
-        let ready = ways.into_iter().filter_map(|way| {
+        let (now, mut candidates) = (Instant::now(), Vec::with_capacity(ways.len()));
+        candidates.extend(ways.into_iter().filter_map(|way| {
             let gateway = way.gateway.as_ref().filter(|gateway| gateway.is_ready(now))?;
             Some(Candidate { gateway: Arc::clone(gateway) as _, retry_declines: Arc::clone(&way.retry_declines) })
-        });
-        ready.collect()
+        }));
+        candidates
     }
 
     fn find(&self, name: &GatewayName) -> Option<Arc<dyn Gateway>> {
