@@ -11,28 +11,28 @@ use serde_json::{Value, json};
 use crate::support::{Place, example};
 
 /// Two keys, and an alias that names the first.
-struct Keys {
+struct Master {
     kms: Client,
-    names: [String; 2],
+    arns: [String; 2],
     alias: String,
 }
 
-impl Keys {
+impl Master {
     async fn new(endpoint: &str) -> Self {
         let config = psp_sqs::config().endpoint_url(endpoint).region(Region::new("us-east-1"));
         let config = config.credentials_provider(Credentials::new("test", "test", None, None, "test")).load().await;
         let kms = Client::new(&config);
-        let mut keys = [String::new(), String::new()];
-        for key in &mut keys {
-            *key = kms.create_key().send().await.unwrap().key_metadata.unwrap().arn.unwrap();
+        let mut arns = [String::new(), String::new()];
+        for arn in &mut arns {
+            *arn = kms.create_key().send().await.unwrap().key_metadata.unwrap().arn.unwrap();
         }
-        let alias = format!("alias/{}", keys[0].rsplit('/').next().unwrap());
-        kms.create_alias().alias_name(&alias).target_key_id(&keys[0]).send().await.unwrap();
-        Self { kms, names: keys, alias }
+        let alias = format!("alias/{}", arns[0].rsplit('/').next().unwrap());
+        kms.create_alias().alias_name(&alias).target_key_id(&arns[0]).send().await.unwrap();
+        Self { kms, arns, alias }
     }
 
     async fn rotate(&self) {
-        self.kms.update_alias().alias_name(&self.alias).target_key_id(&self.names[1]).send().await.unwrap();
+        self.kms.update_alias().alias_name(&self.alias).target_key_id(&self.arns[1]).send().await.unwrap();
     }
 
     fn place(&self, endpoint: &str) -> Place {
@@ -48,8 +48,8 @@ impl Keys {
 #[tokio::test]
 async fn payments_pass_and_idempotency_keys_hold_over_a_rotation_in_kms() {
     let endpoint = servers::kms().await;
-    let keys = Keys::new(&endpoint).await;
-    let place = keys.place(&endpoint);
+    let master = Master::new(&endpoint).await;
+    let place = master.place(&endpoint);
     let mut api = place.start(&["api"]).await;
     let first = api.client().await.post("123", &example(), Some("key")).await.unwrap();
     assert_eq!(first.status, 201, "{}", first.text);
@@ -57,10 +57,10 @@ async fn payments_pass_and_idempotency_keys_hold_over_a_rotation_in_kms() {
     api.kill();
 
     // What was sealed under the old key is sealed anew; the key of fingerprints stays what it was.
-    keys.rotate().await;
+    master.rotate().await;
     let rotation: Value = serde_json::from_str(&place.run(&["vault", "rotate", "--json"])).unwrap();
     assert_eq!((&rotation["cards"], &rotation["keys"], &rotation["unopened"]), (&json!(1), &json!(1), &json!(0)));
-    assert_eq!(rotation["key"], keys.names[1]);
+    assert_eq!(rotation["key"], master.arns[1]);
     let psp = place.serve().await;
     psp.until("123", "/transactions", |list| list[0]["status"] == "pending_payment").await;
     let again = psp.client().await.post("123", &example(), Some("key")).await.unwrap();
@@ -72,14 +72,14 @@ async fn payments_pass_and_idempotency_keys_hold_over_a_rotation_in_kms() {
 #[tokio::test]
 async fn while_kms_is_away_payments_are_refused_for_the_moment() {
     let endpoint = servers::kms().await;
-    let keys = Keys::new(&endpoint).await;
+    let master = Master::new(&endpoint).await;
     let is_away = Arc::new(AtomicBool::new(false));
     let proxy = FaultyProxy::start(endpoint.trim_start_matches("http://"), {
         let is_away = Arc::clone(&is_away);
         move |_| if is_away.load(Ordering::SeqCst) { Fault::CutBefore } else { Fault::None }
     })
     .await;
-    let place = keys.place(&format!("http://{}", proxy.address));
+    let place = master.place(&format!("http://{}", proxy.address));
     // The first process makes the key of fingerprints; the second has no data key in hand yet.
     place.start(&["api"]).await.kill();
     let psp = place.serve().await;
