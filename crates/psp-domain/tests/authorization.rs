@@ -471,6 +471,49 @@ async fn an_approval_that_was_on_its_way_is_not_written_once_its_void_is() {
     assert!(world.first.charged().is_empty() && world.payables().await == 0);
 }
 
+/// One worker's request was not taken; before it has written so, another one has sent the same reference again.
+#[tokio::test]
+async fn what_was_sent_again_meanwhile_is_not_written_as_not_taken() {
+    let world = world();
+    let id = world.created().await;
+    let slow_refusal = Duration::from_millis(50);
+    world.first.answer(slow_refusal, Err(down()));
+    let world = Arc::new(world);
+    let slow = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { world.round(id).await }
+    });
+    while world.first.asked().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    // Taken and charged, and its worker is killed before it writes that.
+    let again = world.load(id).await;
+    world.store.fail_after(1, StoreError::Overloaded, false);
+    let error = world.authorize.execute(again, false).await.unwrap_err();
+    assert!(matches!(error, AuthorizeError::Store(StoreError::Overloaded)), "{error:?}");
+    assert_eq!(world.first.charged().len(), 1);
+    let outcome = slow.await.unwrap();
+    assert!(matches!(outcome, AuthorizeOutcome::Retry(_)), "{outcome:?}");
+    assert!(world.second.asked().is_empty(), "the first has charged");
+    assert_eq!(world.round(id).await, APPROVED);
+    assert_eq!((world.first.charged().len(), world.second.charged().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_cancellation_is_not_lost_where_the_attempt_is_being_voided_for_another_reason() {
+    let world = world_of(1);
+    let id = world.created().await;
+    world.first.answer(Duration::ZERO, Err(GatewayError::TimedOut));
+    world.first.fail_next(down());
+    world.last_round(id).await;
+    assert_eq!(world.attempts(id).await, states(&[("first", AttemptState::Voiding)]));
+    for _ in 0..2 {
+        let outcome = world.cancel.execute(&CUSTOMER, TransactionKind::Payment, id).await.unwrap();
+        assert!(matches!(outcome, CancelOutcome::Requested(_)), "{outcome:?}");
+    }
+    assert_eq!(world.round(id).await, AuthorizeOutcome::Done(TransactionStatus::Cancelled));
+}
+
 #[tokio::test]
 async fn a_transaction_that_no_gateway_holds_is_cancelled_at_once() {
     let world = world();

@@ -83,6 +83,7 @@ impl PgStore {
         changes: &[ChangeSet],
         apart: bool,
     ) -> Result<Vec<Verdict>, sqlx::Error> {
+        let apart = apart || changes.iter().any(has_key_and_version);
         let rounds = batch::rounds(changes.iter());
         if let ([round], false) = (&*rounds, apart) {
             let refused = write(connection, round, self.now()).await?;
@@ -116,7 +117,13 @@ fn place(changes: &[ChangeSet], change: &ChangeSet) -> usize {
     changes.iter().position(|other| std::ptr::eq(other, change)).unwrap_or_default()
 }
 
-/// Writes one change set in a savepoint; a unique violation refuses it.
+/// Whether two things can refuse it that the one statement does not hold against each other: a taken key and a stale version.
+/// Requests to change a transaction have both, and are few.
+fn has_key_and_version(change: &ChangeSet) -> bool {
+    change.idempotency.is_some() && matches!(change.transaction, TransactionWrite::Update { .. })
+}
+
+/// Writes one change set in a savepoint, or nothing of it where it is refused or violates a unique key.
 async fn write_apart(
     connection: &mut PgConnection,
     change: &[&ChangeSet],
@@ -124,8 +131,12 @@ async fn write_apart(
 ) -> Result<Vec<usize>, sqlx::Error> {
     let mut savepoint = connection.begin().await?;
     match write(&mut savepoint, change, now).await {
-        Ok(refused) => {
+        Ok(refused) if refused.is_empty() => {
             savepoint.commit().await?;
+            Ok(refused)
+        }
+        Ok(refused) => {
+            savepoint.rollback().await?;
             Ok(refused)
         }
         Err(error) if classify(&error) == Failure::Conflict => {

@@ -188,11 +188,11 @@ impl<'t> Parser<'t> {
                 continue;
             };
             if secrets.contains_key(&name) {
-                self.fault(env, &format!("has two secrets for {name}"));
+                self.fault(env, &format!("entry {place} is the second of one gateway"));
             }
             match SigningKey::new(secret.into()) {
                 Ok(key) => drop(secrets.insert(name, key)),
-                Err(error) => self.fault(env, &format!("of {name} {error}")),
+                Err(error) => self.fault(env, &format!("entry {place}: the secret {error}")),
             }
         }
         secrets

@@ -104,6 +104,8 @@ struct Round {
     /// The attempt that is resolved and not written as that yet: it goes with the next write.
     resolved: Option<Attempt>,
     tried: HashSet<GatewayName>,
+    /// With which declines of the gateway that is asked the next one may be.
+    retry_declines: Arc<[String]>,
     is_last: bool,
     /// Whether gateways may be asked anew: also late, where none was asked in time.
     opens: bool,
@@ -152,6 +154,7 @@ impl AuthorizeTransaction {
             sealed: card,
             resolved: None,
             tried: HashSet::new(),
+            retry_declines: Arc::default(),
             now,
         };
         let mut reason = Next::Unanswered(UNAVAILABLE, "no gateway can be asked now".into());
@@ -205,6 +208,7 @@ impl AuthorizeTransaction {
         };
         round.tried.insert(attempt.gateway.clone());
         round.number = attempt.number;
+        round.retry_declines = Arc::clone(&candidate.retry_declines);
         if let Some(outcome) = self.write_attempt(round, attempt.clone()).await? {
             return Ok(Step::Ended(outcome));
         }
@@ -224,6 +228,10 @@ impl AuthorizeTransaction {
     /// Goes on with an attempt that an earlier round left unresolved.
     async fn resume(&self, round: &mut Round, attempt: Attempt) -> Result<Step, AuthorizeError> {
         round.tried.insert(attempt.gateway.clone());
+        let candidates = self.gateways.candidates(&round.transaction);
+        if let Some(asked) = candidates.into_iter().find(|candidate| *candidate.gateway.name() == attempt.gateway) {
+            round.retry_declines = asked.retry_declines;
+        }
         let Some(gateway) = self.gateways.find(&attempt.gateway) else {
             let reason = format!("the gateway {} is not configured", attempt.gateway);
             return Ok(Step::Ended(AuthorizeOutcome::Retry(reason)));
@@ -235,8 +243,15 @@ impl AuthorizeTransaction {
             Ok(Some(answer)) => self.take_answer(round, attempt, &*gateway, answer).await,
             Ok(None) | Err(_) if attempt.state == AttemptState::Pending => self.wait(round, attempt, &*gateway).await,
             Ok(None) if !round.is_last && (round.sealed.is_some() || !round.needs_card()) => {
-                // It may be on its way still: under the same reference it is charged once.
-                let request = request(&round.transaction, attempt.reference, self.open_card(round).await?);
+                // It may be on its way still: under the same reference it is charged once. Written first, so that whoever sent
+                // it before cannot write any more that nothing was taken.
+                let card = self.open_card(round).await?;
+                let mut attempt = attempt;
+                (attempt.updated_at, attempt.check_at) = (round.now, Some(round.now + self.options.check_after));
+                if let Some(outcome) = self.write_attempt(round, attempt.clone()).await? {
+                    return Ok(Step::Ended(outcome));
+                }
+                let request = request(&round.transaction, attempt.reference, card);
                 match gateway.authorize(&request).await {
                     Ok(answer) => self.take_answer(round, attempt, &*gateway, answer).await,
                     Err(_) => self.give_up_or_wait(round, attempt, &*gateway).await,
@@ -273,7 +288,7 @@ impl AuthorizeTransaction {
                 Ok(Step::Next(Next::Unanswered(TIMED_OUT, told)))
             }
             AuthorizationResult::Declined { reason } => {
-                let elsewhere = self.may_be_retried_elsewhere(round, &attempt.gateway, &reason);
+                let elsewhere = round.retry_declines.contains(&reason);
                 round.resolved = Some(attempt.into_state(AttemptState::Declined, Some(&reason), now));
                 if elsewhere {
                     return Ok(Step::Next(Next::Declined(reason)));
@@ -402,12 +417,6 @@ impl AuthorizeTransaction {
         }
         round.transaction.version += 1;
         Ok(None)
-    }
-
-    fn may_be_retried_elsewhere(&self, round: &Round, gateway: &GatewayName, reason: &str) -> bool {
-        let candidates = self.gateways.candidates(&round.transaction);
-        let asked = candidates.iter().find(|candidate| candidate.gateway.name() == gateway);
-        asked.is_some_and(|asked| asked.retry_declines.iter().any(|code| code == reason))
     }
 
     async fn open_card(&self, round: &Round) -> Result<Option<Card>, VaultError> {

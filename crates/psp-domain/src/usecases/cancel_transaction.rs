@@ -105,6 +105,12 @@ impl CancelTransaction {
         }
         let now = self.sources.clock.now();
         let held = loaded.attempts.into_iter().next_back().filter(|attempt| attempt.state.is_unresolved());
+        let is_requested = held.as_ref().is_some_and(|attempt| {
+            attempt.state == AttemptState::Voiding && attempt.reason.as_deref() == Some(CANCELLED)
+        });
+        if is_requested {
+            return Ok(Some(CancelOutcome::Requested(Box::new(transaction))));
+        }
         let (mut change, outcome) = if let Some(attempt) = held {
             let mut voiding = attempt.into_state(AttemptState::Voiding, Some(CANCELLED), now);
             voiding.check_at = Some(now);
@@ -118,7 +124,7 @@ impl CancelTransaction {
             (ChangeSet::from(*next), CancelOutcome::Cancelled(Box::new(cancelled)))
         };
         change.idempotency = record(&outcome);
-        let verdict = self.store.apply(change).await?;
-        Ok(matches!(verdict, Verdict::Applied | Verdict::AlreadyApplied).then_some(outcome))
+        // What was applied before may be somebody else's, for another reason: it is looked at again.
+        Ok((self.store.apply(change).await? == Verdict::Applied).then_some(outcome))
     }
 }

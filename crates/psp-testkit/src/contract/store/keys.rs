@@ -25,6 +25,27 @@ pub async fn an_idempotency_key_is_taken_once(ports: Ports) {
     assert_eq!(ports.keys.find(&fixtures::customer("123"), &unknown, now).await.unwrap(), None);
 }
 
+pub async fn a_change_with_a_taken_key_or_a_stale_version_writes_neither(ports: Ports) {
+    let now = ports.clock.now();
+    let (transaction, mut created) = fixtures::create(&fixtures::new_transaction(), now);
+    created.idempotency = Some(fixtures::idempotency(&created, "taken", now));
+    assert_eq!(ports.store.apply(created).await.unwrap(), Verdict::Applied);
+    let keyed = |key: &str| {
+        let mut change = fixtures::fail(&transaction, now);
+        change.idempotency = Some(fixtures::idempotency(&change, key, now));
+        change
+    };
+    assert_eq!(ports.store.apply(keyed("taken")).await.unwrap(), Verdict::Duplicate);
+    assert_eq!(super::load(&ports, &transaction).await, transaction, "the key was taken");
+    // Of two in one batch the second is stale.
+    let verdicts = ports.store.apply_all(vec![keyed("first"), keyed("second")]).await.unwrap();
+    assert_eq!(verdicts, [Verdict::Applied, Verdict::StaleVersion]);
+    for (key, is_there) in [("first", true), ("second", false)] {
+        let found = ports.keys.find(&transaction.customer_id, &key.parse().unwrap(), now).await.unwrap();
+        assert_eq!(found.is_some(), is_there, "{key}");
+    }
+}
+
 pub async fn an_expired_idempotency_key_is_free_again(ports: Ports) {
     let keyed = |now| {
         let (_, mut change) = fixtures::create(&fixtures::new_transaction(), now);

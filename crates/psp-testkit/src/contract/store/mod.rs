@@ -52,6 +52,7 @@ macro_rules! store_contract {
             a_refused_change_set_harms_no_other_of_its_batch
             the_sealed_card_is_gone_once_authorization_ended
             an_idempotency_key_is_taken_once
+            a_change_with_a_taken_key_or_a_stale_version_writes_neither
             an_expired_idempotency_key_is_free_again
             expired_idempotency_keys_are_purged_a_few_at_a_time
             a_customer_sees_its_own_rows_only
