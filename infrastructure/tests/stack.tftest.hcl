@@ -246,7 +246,7 @@ run "api_and_worker_know_the_gateway_and_nobody_else" {
   command = plan
 
   assert {
-    condition     = local.gateway_environment == { PSP_GATEWAY_URL = "https://acquirer.example.com/v1" } && keys(local.gateway_secrets) == ["PSP_GATEWAY_SECRET"]
+    condition     = jsonencode(local.gateway_environment) == jsonencode({ PSP_GATEWAY_URL = "https://acquirer.example.com/v1" }) && keys(local.gateway_secrets) == ["PSP_GATEWAY_SECRET"]
     error_message = "The gateway's address and secret are what there is to know; it is asked, as nobody said where it could call back."
   }
   assert {

@@ -153,7 +153,10 @@ fn localstack_makes_the_queues_that_the_binary_looks_for() {
     for name in psp_domain::QueueName::ALL {
         assert!(script.contains(&format!("psp-{name}")), "{name}");
     }
-    assert!(script.contains(&format!("\\\"maxReceiveCount\\\\\":{}", psp_domain::QueueName::MAX_RECEIVES)), "{script}");
+    assert!(
+        script.contains(&format!("\\\"maxReceiveCount\\\\\\\":{}", psp_domain::QueueName::MAX_RECEIVES)),
+        "{script}"
+    );
 }
 
 #[test]
