@@ -89,6 +89,8 @@ impl CallbackOutcome {
 impl Callback {
     /// The longest reference of a gateway, in bytes of visible ASCII.
     pub const MAX_REFERENCE_LEN: usize = 100;
+    /// The most callbacks of one transaction.
+    pub const MAX_PER_TRANSACTION: u32 = 100;
     /// The longest status, in bytes of `a` to `z`, digits, `_` and `-`.
     pub const MAX_STATUS_LEN: usize = 64;
 

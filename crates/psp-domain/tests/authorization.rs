@@ -500,6 +500,41 @@ async fn what_was_sent_again_meanwhile_is_not_written_as_not_taken() {
 }
 
 #[tokio::test]
+async fn a_cancellation_during_a_call_that_times_out_is_not_lost_to_the_next_gateway() {
+    let world = Arc::new(world());
+    let id = world.created().await;
+    world.first.answer(Duration::from_millis(50), Err(GatewayError::TimedOut));
+    let hanging = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { world.round(id).await }
+    });
+    while world.first.asked().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let outcome = world.cancel.execute(&CUSTOMER, TransactionKind::Payment, id).await.unwrap();
+    assert!(matches!(outcome, CancelOutcome::Requested(_)), "{outcome:?}");
+    let outcome = hanging.await.unwrap();
+    assert!(matches!(outcome, AuthorizeOutcome::Retry(_)), "{outcome:?}");
+    assert_eq!(world.round(id).await, AuthorizeOutcome::Done(TransactionStatus::Cancelled));
+    assert!(world.second.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_gateway_that_declined_is_not_asked_again_and_its_decline_is_the_last_word() {
+    let world = world();
+    let id = world.created().await;
+    world.directory.retry_declines("issuer_unavailable");
+    world.first.answer(Duration::ZERO, Ok(decline("issuer_unavailable")));
+    for _ in 0..2 {
+        world.second.answer(Duration::ZERO, Err(down()));
+    }
+    assert!(matches!(world.round(id).await, AuthorizeOutcome::Retry(_)));
+    assert_eq!(world.last_round(id).await, AuthorizeOutcome::Done(TransactionStatus::Declined));
+    assert_eq!((world.first.asked().len(), world.second.asked().len()), (1, 2));
+    assert_eq!(world.reason(id).await.as_deref(), Some("issuer_unavailable"));
+}
+
+#[tokio::test]
 async fn a_cancellation_is_not_lost_where_the_attempt_is_being_voided_for_another_reason() {
     let world = world_of(1);
     let id = world.created().await;

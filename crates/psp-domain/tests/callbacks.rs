@@ -195,6 +195,8 @@ async fn another_amount_or_currency_is_flagged_and_changes_nothing() {
     }
     let world = world();
     let id = world.pending(None).await;
+    let another = Notice { currency: Some("USD".parse().unwrap()), ..notice("completed") };
+    assert_eq!(world.told(id, another).await, concluded(CallbackOutcome::WrongAmount), "a currency alone");
     let right = Notice { amount: Some(Decimal::new(25, 0)), ..notice("completed") };
     assert_eq!(world.told(id, right).await, concluded(CallbackOutcome::Applied));
 }
@@ -250,4 +252,43 @@ async fn a_callback_of_a_gateway_that_is_not_configured_here_is_not_believed() {
     world.directory.open(vec![Candidate { gateway: another, retry_declines: Arc::new([]) }]);
     assert_eq!(world.receive(id, notice("completed")).await, Received::Unverifiable);
     assert!(world.waiting().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_gateway_that_has_money_we_do_not_know_of_is_refused_and_heard() {
+    let world = world();
+    let id = world.pending(None).await;
+    assert_eq!(world.told(id, notice("failed")).await, concluded(CallbackOutcome::Applied));
+    let refused = Received::Final(TransactionStatus::Failed);
+    assert_eq!(world.receive(id, notice("completed")).await, refused);
+    let waiting = world.waiting().await;
+    assert_eq!(world.callbacks.apply(waiting[0]).await.unwrap(), concluded(CallbackOutcome::TooLate));
+    assert_eq!(world.transaction(id).await.status, TransactionStatus::Failed);
+}
+
+#[tokio::test]
+async fn callbacks_of_one_transaction_are_bounded() {
+    let world = world();
+    let id = world.pending(None).await;
+    let numbered = |n| Notice { gateway_reference: format!("ref-{n}"), ..notice("in_review") };
+    for n in 0..psp_domain::Callback::MAX_PER_TRANSACTION {
+        assert_eq!(world.receive(id, numbered(n)).await, Received::Stored);
+    }
+    assert_eq!(world.receive(id, numbered(1_000)).await, Received::TooMany);
+    assert_eq!(world.receive(id, numbered(7)).await, Received::Stored, "it is known");
+}
+
+#[tokio::test]
+async fn a_callback_of_a_gateway_that_was_asked_before_is_kept_as_foreign() {
+    let world = world();
+    let id = world.pending(None).await;
+    let mut loaded = world.memory.load_for_authorization(&[id]).await.unwrap().remove(0);
+    let now = world.clock.now();
+    let voided = loaded.attempts.remove(0).into_state(psp_domain::AttemptState::Voided, None, now);
+    let mut second = fixtures::attempt(&loaded.transaction, 2, now);
+    second.gateway = "another".parse().unwrap();
+    let change = psp_domain::ChangeSet::of_attempts(loaded.transaction, vec![voided, second]);
+    world.memory.apply(change).await.unwrap();
+    // Only the first is configured, and it is the first that signed.
+    assert_eq!(world.told(id, notice("completed")).await, concluded(CallbackOutcome::Foreign));
 }

@@ -44,7 +44,10 @@ impl CallbacksHandler {
                     if let Some((_, counter)) = concluded.iter().find(|(o, _)| *o == outcome) {
                         counter.increment(1);
                     }
-                    if matches!(outcome, CallbackOutcome::WrongAmount | CallbackOutcome::Foreign) {
+                    if matches!(
+                        outcome,
+                        CallbackOutcome::WrongAmount | CallbackOutcome::Foreign | CallbackOutcome::TooLate
+                    ) {
                         tracing::error!(callback = %id, outcome = outcome.as_str(), "a callback needs a look");
                     }
                     Disposition::Done

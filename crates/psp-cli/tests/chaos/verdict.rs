@@ -44,6 +44,12 @@ pub(crate) async fn judge(url: &str, answered: &BTreeMap<String, Value>) {
 
     for (what, sql) in [
         (
+            "approved payments without exactly one approved attempt, or with one that is unresolved",
+            "SELECT count(*) FROM transactions AS t WHERE (SELECT count(*) FROM gateway_attempts AS a \
+             WHERE a.transaction_id = t.id AND a.state = 'approved') <> 1 OR EXISTS (SELECT FROM gateway_attempts AS a \
+             WHERE a.transaction_id = t.id AND a.state IN ('open', 'pending', 'voiding'))",
+        ),
+        (
             "payments that are not approved",
             "SELECT count(*) FROM transactions WHERE status NOT IN ('pending_payment', 'paid')",
         ),
@@ -74,9 +80,9 @@ pub(crate) async fn judge(url: &str, answered: &BTreeMap<String, Value>) {
              <> CASE WHEN status = 'paid' THEN 1 ELSE 0 END",
         ),
         (
-            "payments whose events are not numbered up to their version",
-            "SELECT count(*) FROM transactions AS t WHERE version <> (SELECT count(*) FROM outbox AS o WHERE o.aggregate_id = t.id) \
-             OR version <> (SELECT max(sequence) FROM outbox AS o WHERE o.aggregate_id = t.id)",
+            "payments whose events are not numbered up to their sequence",
+            "SELECT count(*) FROM transactions AS t WHERE sequence <> (SELECT count(*) FROM outbox AS o WHERE o.aggregate_id = t.id AND o.sequence IS NOT NULL) \
+             OR sequence <> (SELECT max(sequence) FROM outbox AS o WHERE o.aggregate_id = t.id)",
         ),
         (
             "balances that are not the sums of their payables",

@@ -15,8 +15,18 @@ pub trait AttemptStore: Send + Sync {
     /// and at most `sweep.most`. One database transaction; moves no version. Returns how many there were.
     async fn sweep(&self, sweep: Sweep) -> Result<u64, StoreError>;
 
-    /// How many attempts are unresolved whose `check_at` came before `overdue`: for operators.
+    /// How many attempts that were opened before `overdue` are `open` or `voiding` still: the gateway may have charged, and
+    /// does not say. For operators.
     async fn count_overdue(&self, overdue: DateTime<Utc>) -> Result<u64, StoreError>;
+
+    /// Up to `limit` transactions that were created before `created`, are `processing`, and have no unresolved attempt, so that
+    /// no sweep asks for them: their message was lost to the dead letters. Oldest first, after the one named.
+    async fn stalled(
+        &self,
+        created: DateTime<Utc>,
+        after: Option<TransactionId>,
+        limit: u32,
+    ) -> Result<Vec<TransactionId>, StoreError>;
 }
 
 /// One round of asking for unresolved attempts.

@@ -8,7 +8,8 @@ use crate::{Callback, CallbackId, CallbackOutcome, MessageId};
 #[async_trait]
 pub trait CallbackStore: Send + Sync {
     /// Stores a callback with its [`message`](callback_message) in one database transaction, once per (transaction, gateway,
-    /// reference, status, amount): `false` when there is one already, and nothing is written.
+    /// reference, status, amount): `false` when there is one already, or when
+    /// the transaction has [`Callback::MAX_PER_TRANSACTION`]; nothing is written then.
     async fn receive(&self, callback: &Callback) -> Result<bool, StoreError>;
 
     /// Whether there is one with the same transaction, gateway, reference, status and amount.

@@ -66,9 +66,12 @@ pub struct RefundRequest {
 /// The difference is money: in doubt an adapter says [`GatewayError::TimedOut`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GatewayError {
-    /// The gateway did not take this request: it has charged nothing for it and will not.
+    /// The gateway cannot take requests now: it has charged nothing for this one and will not.
     #[error("gateway error: {0}")]
     Unavailable(String),
+    /// The gateway refused this very request, and may take others: it has charged nothing for it and will not.
+    #[error("gateway refused: {0}")]
+    Refused(String),
     /// The gateway may have charged: it did not answer in time, or its answer was lost or made no sense.
     #[error("gateway timed out")]
     TimedOut,

@@ -104,6 +104,8 @@ struct Round {
     /// The attempt that is resolved and not written as that yet: it goes with the next write.
     resolved: Option<Attempt>,
     tried: HashSet<GatewayName>,
+    /// With which reason a gateway declined, whose decline others may better.
+    declined: Option<String>,
     /// With which declines of the gateway that is asked the next one may be.
     retry_declines: Arc<[String]>,
     is_last: bool,
@@ -154,9 +156,15 @@ impl AuthorizeTransaction {
             sealed: card,
             resolved: None,
             tried: HashSet::new(),
+            declined: None,
             retry_declines: Arc::default(),
             now,
         };
+        let declined = attempts.iter().filter(|attempt| attempt.state == AttemptState::Declined);
+        for attempt in declined {
+            round.tried.insert(attempt.gateway.clone());
+            round.declined.clone_from(&attempt.reason);
+        }
         let mut reason = Next::Unanswered(UNAVAILABLE, "no gateway can be asked now".into());
         if let Some(attempt) = attempts.into_iter().next_back().filter(|attempt| attempt.state.is_unresolved()) {
             match self.resume(&mut round, attempt).await? {
@@ -198,7 +206,11 @@ impl AuthorizeTransaction {
             transaction_id: round.transaction.id,
             number: round.number + 1,
             gateway: candidate.gateway.name().clone(),
-            reference: AttemptReference(self.sources.ids.next_id()),
+            // The first one has the transaction's own id: releases before this one knew no other, and may be running beside it.
+            reference: AttemptReference(match round.number {
+                0 => round.transaction.id.0,
+                _ => self.sources.ids.next_id(),
+            }),
             state: AttemptState::Open,
             gateway_reference: None,
             reason: None,
@@ -216,7 +228,7 @@ impl AuthorizeTransaction {
         match candidate.gateway.authorize(&request).await {
             Ok(answer) => self.take_answer(round, attempt, &*candidate.gateway, answer).await,
             // The only request under this reference.
-            Err(error @ GatewayError::Unavailable(_)) => {
+            Err(error @ (GatewayError::Unavailable(_) | GatewayError::Refused(_))) => {
                 let (now, told) = (self.sources.clock.now(), format!("{}: {error}", attempt.gateway));
                 round.resolved = Some(attempt.into_state(AttemptState::NotTaken, Some(&told), now));
                 Ok(Step::Next(Next::Unanswered(UNAVAILABLE, told)))
@@ -291,6 +303,7 @@ impl AuthorizeTransaction {
                 let elsewhere = round.retry_declines.contains(&reason);
                 round.resolved = Some(attempt.into_state(AttemptState::Declined, Some(&reason), now));
                 if elsewhere {
+                    round.declined = Some(reason.clone());
                     return Ok(Step::Next(Next::Declined(reason)));
                 }
                 self.decline(round, &reason).await.map(Step::Ended)
@@ -339,9 +352,13 @@ impl AuthorizeTransaction {
         reason: &str,
     ) -> Result<Step, AuthorizeError> {
         let voiding = attempt.into_state(AttemptState::Voiding, Some(reason), self.sources.clock.now());
-        if let Some(outcome) = self.write_attempt(round, voiding.clone()).await? {
-            return Ok(Step::Ended(outcome));
+        let attempts = round.resolved.take().into_iter().chain([voiding.clone()]).collect();
+        let change = ChangeSet::of_attempts(round.transaction.clone(), attempts);
+        // What was applied before may be somebody else's void, for another reason: the next round looks at it.
+        if self.store.apply(change).await? != Verdict::Applied {
+            return Ok(Step::Ended(faster()));
         }
+        round.transaction.version += 1;
         self.void(round, voiding, gateway).await
     }
 
@@ -366,7 +383,10 @@ impl AuthorizeTransaction {
     async fn end(&self, round: &mut Round, reason: Next) -> Result<AuthorizeOutcome, AuthorizeError> {
         match reason {
             Next::Declined(reason) => self.decline(round, &reason).await,
-            Next::Unanswered(reason, _) if round.is_last => self.fail(round, reason).await,
+            Next::Unanswered(reason, _) if round.is_last => match round.declined.take() {
+                Some(declined) => self.decline(round, &declined).await,
+                None => self.fail(round, reason).await,
+            },
             Next::Unanswered(_, told) => {
                 if let Some(resolved) = round.resolved.take()
                     && let Some(outcome) = self.write_attempt(round, resolved).await?

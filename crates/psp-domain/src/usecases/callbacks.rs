@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use crate::ports::{
-    CallbackSignature, CallbackStore, ForgedCallback, GatewayDirectory, Store, StoreError, TransactionReader,
+    CallbackSignature, CallbackStore, ForgedCallback, Gateway, GatewayDirectory, Store, StoreError, TransactionReader,
     UnauthorizedTransaction,
 };
 use crate::usecases::Sources;
@@ -47,6 +47,8 @@ pub enum Received {
     Final(TransactionStatus),
     /// It is not the gateway's.
     Forged(ForgedCallback),
+    /// The transaction has as many as are kept.
+    TooMany,
     /// The gateway that the transaction is with is not configured here, so nobody can tell whose it is.
     Unverifiable,
 }
@@ -98,33 +100,70 @@ impl Callbacks {
     ) -> Result<Received, StoreError> {
         let Some(loaded) = self.load(id).await? else { return Ok(Received::Unknown) };
         let transaction = &loaded.transaction;
-        // Before the first attempt only the gateway that will be asked first can know of the transaction.
-        let gateway = match loaded.attempts.last() {
-            Some(attempt) => self.gateways.find(&attempt.gateway),
-            None => self.gateways.candidates(transaction).into_iter().next().map(|candidate| candidate.gateway),
+        let gateway = match self.signer(&loaded, signature) {
+            Ok(gateway) => gateway,
+            Err(refused) => return Ok(refused),
         };
-        let Some(gateway) = gateway else { return Ok(Received::Unverifiable) };
-        if let Err(forged) = gateway.verify_callback(signature) {
-            return Ok(Received::Forged(forged));
-        }
         let currency = notice.currency.unwrap_or(transaction.amount.currency());
+        let no_amount = Money::new(-1, currency);
         let callback = Callback {
             id: CallbackId(self.sources.ids.next_id()),
             transaction_id: id,
             gateway: gateway.name().clone(),
             gateway_reference: notice.gateway_reference,
             status: notice.status,
-            // What is no amount of the currency is not the amount that was asked for.
-            amount: notice.amount.map(|major| Money::from_major(major, currency).unwrap_or(Money::new(-1, currency))),
+            // What is no amount of the currency is not the amount that was asked for, nor is another currency alone.
+            amount: match notice.amount {
+                Some(major) => Some(Money::from_major(major, currency).unwrap_or(no_amount)),
+                None => (currency != transaction.amount.currency()).then_some(no_amount),
+            },
             received_at: self.sources.clock.now(),
             outcome: None,
         };
         if transaction.status != TransactionStatus::Processing {
-            let is_known = self.received.is_known(&callback).await?;
-            return Ok(if is_known { Received::Stored } else { Received::Final(transaction.status) });
+            if self.received.is_known(&callback).await? {
+                return Ok(Received::Stored);
+            }
+            // The gateway has money that we do not know of: refused, and kept for somebody to look at.
+            if CallbackStatus::of(&callback.status) == CallbackStatus::Completed && !is_approved(transaction.status) {
+                self.received.receive(&callback).await?;
+            }
+            return Ok(Received::Final(transaction.status));
         }
-        self.received.receive(&callback).await?;
+        if !self.received.receive(&callback).await? && !self.received.is_known(&callback).await? {
+            return Ok(Received::TooMany);
+        }
         Ok(Received::Stored)
+    }
+
+    /// Whose callback it is: that of a gateway that was asked, the latest first. Before the first attempt only the gateway that
+    /// will be asked first can know of the transaction.
+    fn signer(
+        &self,
+        loaded: &UnauthorizedTransaction,
+        signature: &CallbackSignature<'_>,
+    ) -> Result<Arc<dyn Gateway>, Received> {
+        let mut names: Vec<_> = Vec::new();
+        for attempt in loaded.attempts.iter().rev() {
+            if !names.contains(&&attempt.gateway) {
+                names.push(&attempt.gateway);
+            }
+        }
+        let gateways: Vec<_> = if names.is_empty() {
+            let candidates = self.gateways.candidates(&loaded.transaction);
+            candidates.into_iter().take(1).map(|candidate| candidate.gateway).collect()
+        } else {
+            names.into_iter().filter_map(|name| self.gateways.find(name)).collect()
+        };
+        let mut refused = Received::Unverifiable;
+        for gateway in gateways {
+            match gateway.verify_callback(signature) {
+                Ok(()) => return Ok(gateway),
+                Err(forged) if refused == Received::Unverifiable => refused = Received::Forged(forged),
+                Err(_) => {}
+            }
+        }
+        Err(refused)
     }
 
     /// Applies a callback that was stored.
@@ -206,6 +245,10 @@ impl Callbacks {
         ended.gateway_reference = Some(callback.gateway_reference.clone());
         Ok(Judgement::Write(Box::new(ChangeSet::from(*next).with_attempts([ended]))))
     }
+}
+
+fn is_approved(status: TransactionStatus) -> bool {
+    matches!(status, TransactionStatus::PendingPayment | TransactionStatus::Paid)
 }
 
 enum Judgement {

@@ -5,8 +5,8 @@ use psp_domain::ports::{
     UuidV7Generator, callback_message, check_message,
 };
 use psp_domain::{
-    Attempt, Callback, CallbackId, CallbackOutcome, CardToken, CustomerId, GatewayHealth, GatewayName, GatewayRecord,
-    MessageId, Route, RoutingTable, TransactionId,
+    Attempt, AttemptState, Callback, CallbackId, CallbackOutcome, CardToken, CustomerId, GatewayHealth, GatewayName,
+    GatewayRecord, MessageId, Route, RoutingTable, TransactionId, TransactionStatus,
 };
 
 use super::Memory;
@@ -39,7 +39,26 @@ impl AttemptStore for Memory {
 
     async fn count_overdue(&self, overdue: DateTime<Utc>) -> Result<u64, StoreError> {
         let state = self.state();
-        Ok(state.attempts.values().filter(|a| a.check_at.is_some_and(|at| at < overdue)).count() as u64)
+        let is_overdue = |attempt: &&Attempt| {
+            matches!(attempt.state, AttemptState::Open | AttemptState::Voiding) && attempt.created_at < overdue
+        };
+        Ok(state.attempts.values().filter(is_overdue).count() as u64)
+    }
+
+    async fn stalled(
+        &self,
+        created: DateTime<Utc>,
+        after: Option<TransactionId>,
+        limit: u32,
+    ) -> Result<Vec<TransactionId>, StoreError> {
+        let state = self.state();
+        let old = state.transactions.values().map(|(transaction, _)| transaction).filter(|transaction| {
+            transaction.status == TransactionStatus::Processing
+                && transaction.created_at < created
+                && Some(transaction.id) > after
+                && !state.attempts_of(transaction.id).iter().any(|attempt| attempt.state.is_unresolved())
+        });
+        Ok(old.map(|transaction| transaction.id).take(limit as usize).collect())
     }
 }
 
@@ -52,7 +71,9 @@ fn is_same(a: &Callback, b: &Callback) -> bool {
 impl CallbackStore for Memory {
     async fn receive(&self, callback: &Callback) -> Result<bool, StoreError> {
         let mut state = self.state();
-        if state.callbacks.values().any(|known| is_same(known, callback)) {
+        let of_transaction = state.callbacks.values().filter(|known| known.transaction_id == callback.transaction_id);
+        let is_full = of_transaction.count() >= Callback::MAX_PER_TRANSACTION as usize;
+        if is_full || state.callbacks.values().any(|known| is_same(known, callback)) {
             return Ok(false);
         }
         state.callbacks.insert(callback.id.0, callback.clone());
