@@ -53,7 +53,9 @@ mod change_set;
 mod event;
 mod fees;
 mod ids;
+mod method;
 mod money;
+mod new_transaction;
 mod page;
 mod payable;
 pub mod ports;
@@ -71,7 +73,9 @@ pub use ids::{
     AttemptReference, CallbackId, CardToken, CustomerId, IdempotencyKey, InvalidName, MessageId, OrderId, PayableId,
     SettlementRunId, TransactionId, UserId,
 };
+pub use method::{PaymentMethod, TransactionKind};
 pub use money::{Currency, Money, MoneyError};
+pub use new_transaction::{InvalidTransaction, KnownFields, NewTransaction};
 pub use page::{InvalidPage, Page, PageRequest, Position};
 pub use payable::{Balance, Payable, PayableStatus};
 pub use ports::QueueName;
@@ -80,6 +84,5 @@ pub use routing::{
     InvalidGatewayName, Route, RoutingTable,
 };
 pub use transaction::{
-    GatewayReference, IllegalTransition, InvalidTransaction, KnownFields, Named, NewTransaction, PaymentMethod,
-    Transaction, TransactionKind, TransactionStatus, Transition, Transitioned,
+    GatewayReference, IllegalTransition, Named, Transaction, TransactionStatus, Transition, Transitioned,
 };
