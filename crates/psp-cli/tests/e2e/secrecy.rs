@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::support::{Backend, Place, example_with};
+use crate::acquirers::post;
+use crate::support::{Api, Backend, Place, example_with};
 
 /// A number and a code that do not come about by chance.
 const NUMBER: &str = "4929138265174050";
@@ -32,6 +33,34 @@ async fn assert_clean(place: &Place, answers: &[String]) {
     }
 }
 
+/// Gives cards for tokens, and pays with every second one. What was answered.
+async fn pay_by_tokens(place: &Place, psp: &Api) -> Vec<String> {
+    let card = json!({
+        "card_number": NUMBER, "card_holder_name": "Luke Skywalker", "card_expiration_date": "10/25",
+        "card_verification_code": CODE
+    });
+    let mut answers = Vec::new();
+    for n in 0..20 {
+        let kept = post(psp, "/card_tokens", &[("x-customer-id", "tokens")], &card.to_string()).await;
+        assert_eq!(kept.status, 201, "{}", kept.text);
+        if n % 2 == 0 {
+            let token = &kept.json()["card_token"];
+            let body =
+                json!({ "order_id": n.to_string(), "amount": 700, "method": "credit_card", "card_token": token });
+            let paid = post(psp, "/api/v1/payments", &[("x-customer-id", "tokens")], &body.to_string()).await;
+            assert_eq!(paid.status, 202, "{}", paid.text);
+            answers.push(paid.text);
+        }
+        answers.push(kept.text);
+    }
+    let list = psp.until("tokens", "/api/v1/payments", |list| {
+        list.as_array().unwrap().iter().all(|payment| payment["status"] == "SUCCESS")
+    });
+    answers.push(list.await.to_string());
+    assert_eq!(place.count("SELECT 1 FROM card_tokens").await, 10, "a spent token is gone with its card");
+    answers
+}
+
 #[tokio::test]
 async fn neither_number_nor_code_is_in_any_file_log_metric_or_answer() {
     let environment = [("PSP_LOG", "trace"), ("PSP_SANDBOX_SLOW_MS", "60000"), ("PSP_GATEWAY_TIMEOUT_MS", "100000")];
@@ -57,6 +86,7 @@ async fn neither_number_nor_code_is_in_any_file_log_metric_or_answer() {
         }
     }
     psp.until("123", "/payables", |list| list.as_array().unwrap().len() == 100).await;
+    answers.extend(pay_by_tokens(&place, &psp).await);
     let left = place.count("SELECT 1 FROM transactions WHERE sealed_card IS NOT NULL").await;
     assert_eq!(left, 0, "the sealed card is erased once authorization ended");
 
