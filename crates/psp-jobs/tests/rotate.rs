@@ -131,7 +131,7 @@ async fn cards_that_are_kept_too_long_are_erased_to_the_last() {
         created_at: clock.now(),
         expires_at: clock.now(),
     };
-    memory.put_token(&token).await.unwrap();
+    memory.put_token(&token, None).await.unwrap();
     clock.advance(Duration::from_millis(1));
     assert_eq!(shred().await, Shredded { cards: 5_001, tokens: 1 });
     assert_eq!(memory.list(CardPlace::Tokens, None, 10).await.unwrap(), []);

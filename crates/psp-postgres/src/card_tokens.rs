@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use psp_domain::ports::{CardTokenStore, StoreError, TokenizedCard};
-use psp_domain::{CardToken, CustomerId, SealedCard};
+use psp_domain::{CardToken, CustomerId, IdempotencyRecord, SealedCard};
 
 use crate::classify::repeat;
 use crate::connection::PgStore;
@@ -9,13 +9,29 @@ use crate::transactions::{card_summary, stored_expiry};
 
 #[async_trait]
 impl CardTokenStore for PgStore {
-    async fn put_token(&self, card: &TokenizedCard) -> Result<(), StoreError> {
+    async fn put_token(&self, card: &TokenizedCard, record: Option<&IdempotencyRecord>) -> Result<bool, StoreError> {
+        let now = self.now();
         let stored = repeat(|| {
-            // The token is there already when the answer to an earlier attempt was lost.
-            let query = sqlx::query!(
-                "INSERT INTO card_tokens (token, customer_id, card_holder_name, card_expiry, card_last_four, card_brand, \
-                 sealed_card, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
-                 ON CONFLICT (token) DO NOTHING",
+            // The token is there already when the answer to an earlier attempt was lost; then the key is its own.
+            let query = sqlx::query_scalar!(
+                r#"WITH known AS (
+                    SELECT token FROM card_tokens WHERE token = $1
+                ), taken_key AS (
+                    INSERT INTO idempotency_keys AS old (customer_id, key, fingerprint, status, body, expires_at)
+                    SELECT $10, $11, $12, $13, $14, $15
+                    WHERE $11::text IS NOT NULL AND NOT EXISTS (SELECT FROM known)
+                    ON CONFLICT (customer_id, key) DO UPDATE SET fingerprint = excluded.fingerprint,
+                        status = excluded.status, body = excluded.body, expires_at = excluded.expires_at
+                    WHERE old.expires_at <= $16
+                    RETURNING old.key
+                ), stored AS (
+                    INSERT INTO card_tokens (token, customer_id, card_holder_name, card_expiry, card_last_four,
+                        card_brand, sealed_card, created_at, expires_at)
+                    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
+                    WHERE $11::text IS NULL OR EXISTS (SELECT FROM taken_key)
+                    ON CONFLICT (token) DO NOTHING
+                )
+                SELECT $11::text IS NULL OR EXISTS (SELECT FROM known) OR EXISTS (SELECT FROM taken_key) AS "stored!""#,
                 card.token.0,
                 card.customer_id.as_str(),
                 card.summary.holder_name.as_str(),
@@ -24,12 +40,18 @@ impl CardTokenStore for PgStore {
                 card.summary.brand.as_str(),
                 card.card.0,
                 card.created_at,
-                card.expires_at
+                card.expires_at,
+                record.map(|record| record.customer_id.as_str()),
+                record.map(|record| record.key.as_str()),
+                record.map(|record| &record.fingerprint.0[..]),
+                record.map(|record| record.answer.status.cast_signed()),
+                record.map(|record| &*record.answer.body),
+                record.map(|record| record.expires_at),
+                now
             );
-            query.execute(&self.writes)
+            query.fetch_one(&self.writes)
         });
-        stored.await?;
-        Ok(())
+        stored.await
     }
 
     async fn find_token(

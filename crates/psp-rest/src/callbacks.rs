@@ -82,7 +82,8 @@ pub(crate) struct SignatureHeaders {
 
 /// Tell what became of a transaction: for gateways.
 ///
-/// The answer 202 means that the callback is durable and will be applied in the background. The same again has one effect.
+/// The answer 202 means that the callback is durable and will be applied in the background. The same again has one effect, and
+/// an `Idempotency-Key` is ignored.
 #[utoipa::path(
     post,
     path = "/callback/{transaction_id}",

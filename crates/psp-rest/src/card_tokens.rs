@@ -1,19 +1,22 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use chrono::{DateTime, Utc};
-use psp_domain::{Card, CardBrand, CustomerId};
+use psp_domain::ports::{StoreError, TokenizedCard};
+use psp_domain::usecases::{CreateTransaction, IdempotentRequest};
+use psp_domain::{Card, CardBrand, CustomerId, IdempotencyKey, IdempotencyRecord, StoredAnswer};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
-use crate::creation::{Reading, tokenize_problem};
+use crate::creation::{self, Answered, Reading, in_task, lengths_and, stored, tokenize_problem};
 use crate::fields::CardFields;
-use crate::page::JSON;
+use crate::idempotency::{self, IdempotencyHeader};
 use crate::payments::FAMILY;
-use crate::problem::{Problem, ProblemBody};
+use crate::problem::{Fault, Problem, ProblemBody};
 use crate::request::{JsonBytes, OptionalCustomerHeaders, customer_or_default};
 use crate::state::App;
 
@@ -55,21 +58,24 @@ pub(crate) struct CardTokenBody<'c> {
 /// Put a card away, to pay with it once.
 ///
 /// The token stands for the card in `POST /api/v1/payments` of the same customer, so that the card's number passes through fewer
-/// systems. Asking again gives another token, with an `Idempotency-Key` or without: each can be paid with once, and none charges
-/// anything by itself.
+/// systems. Asking again gives another token, unless the `Idempotency-Key` is the same: then it gives the first one, though it
+/// was spent or has expired since.
 #[utoipa::path(
     post,
     path = "/card_tokens",
     tag = "payments",
     operation_id = "createCardToken",
-    params(OptionalCustomerHeaders),
+    params(OptionalCustomerHeaders, IdempotencyHeader),
     request_body = NewCardTokenSchema,
     responses(
-        (status = 201, description = "Kept", body = CardTokenBody),
+        (status = 201, description = "Kept", body = CardTokenBody, headers(
+            ("idempotency-replayed" = bool, description = "`true` on an answer that was given before; absent otherwise"),
+        )),
         (status = 400, description = "Malformed JSON", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The first request with this key is still in flight", body = ProblemBody, content_type = "application/problem+json"),
         (status = 413, description = "Body over 64 KiB", body = ProblemBody, content_type = "application/problem+json"),
         (status = 415, description = "Body not JSON by its content type", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "Invalid fields or headers, all of them", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "Invalid fields or headers, all of them; or the key came with another request before", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn create(
@@ -77,20 +83,47 @@ pub(crate) async fn create(
     headers: HeaderMap,
     JsonBytes(body): JsonBytes,
 ) -> Result<Response, Problem> {
-    let (customer, card) = read(&app, &headers, &body)?;
-    let kept = app.ports.tokenize.keep(customer, &card).await.map_err(tokenize_problem)?;
-    let body = CardTokenBody {
-        card_token: kept.token.0,
-        card_last_four_numbers: &kept.summary.last_four,
-        card_brand: kept.summary.brand,
-        expires_at: kept.expires_at,
+    let asked = read(&app, &headers, &body)?;
+    let answered = match asked.key.clone() {
+        Some(key) => keep_once(&app, asked, key).await?,
+        None => {
+            asked.refuse_faults()?;
+            let kept = app.ports.tokenize.keep(asked.customer, &asked.card).await.map_err(tokenize_problem)?;
+            Answered { answer: answer(&kept), is_replayed: false }
+        }
     };
-    let json = serde_json::to_vec(&body).map_err(|_| Problem::internal())?;
-    Ok((StatusCode::CREATED, [(header::CONTENT_TYPE, JSON)], json).into_response())
+    answered.into_json()
+}
+
+/// A card that has no faults of its own.
+struct Asked {
+    customer: CustomerId,
+    card: Card,
+    key: Option<IdempotencyKey>,
+    /// Faults that depend on more than the request: a repetition gets its first answer in spite of them.
+    passing: Vec<Fault>,
+}
+
+impl Asked {
+    fn refuse_faults(&self) -> Result<(), Problem> {
+        if self.passing.is_empty() { Ok(()) } else { Err(Problem::invalid(self.passing.clone())) }
+    }
+
+    /// A form of the request that equal requests share and different ones do not.
+    fn canonical(&self) -> Zeroizing<Vec<u8>> {
+        let card = &self.card;
+        lengths_and(&[
+            b"POST /card_tokens",
+            card.number.expose().as_bytes(),
+            card.holder_name.as_str().as_bytes(),
+            &card.expiry.first_day().timestamp().to_be_bytes(),
+            card.verification_code.expose().as_bytes(),
+        ])
+    }
 }
 
 /// Reads a card, or tells every fault of the headers and the body.
-fn read(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<(CustomerId, Card), Problem> {
+fn read(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Asked, Problem> {
     let mut reading = Reading::begin(app, &FAMILY, headers, customer_or_default(app, headers));
     let card: CardFields<'_> = reading.body(body)?;
     let card = card.required(&mut reading.fields);
@@ -102,5 +135,45 @@ fn read(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<(CustomerId, Card
     };
     reading.rules(known.faults());
     reading.number(card.number.as_ref(), None);
-    reading.finish_now(|customer| Some((customer, card.complete()?)))
+    let ((customer, card), key, passing) = reading.end(|customer| Some((customer, card.complete()?)))?;
+    Ok(Asked { customer, card, key, passing })
+}
+
+/// Keeps the card in a task of its own, and the answer with its key.
+async fn keep_once(app: &App, asked: Asked, key: IdempotencyKey) -> Result<Answered, Problem> {
+    let flight = app.keys_in_flight.begin(&asked.customer, &key).ok_or_else(idempotency::in_flight)?;
+    let request = IdempotentRequest { fingerprint: app.ports.fingerprints.fingerprint(&asked.canonical()), key };
+    let expires_at = app.options.clock.now() + CreateTransaction::KEY_LIFETIME;
+    let (create, tokenize) = (Arc::clone(&app.ports.create), Arc::clone(&app.ports.tokenize));
+    in_task(flight, async move {
+        let replay = async || create.replay(&asked.customer, &request).await.map_err(creation::problem(&FAMILY));
+        if let Some(outcome) = replay().await? {
+            return creation::answered(outcome);
+        }
+        asked.refuse_faults()?;
+        let record = |kept: &TokenizedCard| IdempotencyRecord {
+            customer_id: kept.customer_id.clone(),
+            key: request.key.clone(),
+            fingerprint: request.fingerprint,
+            answer: answer(kept),
+            expires_at,
+        };
+        let kept = tokenize.keep_once(asked.customer.clone(), &asked.card, record).await.map_err(tokenize_problem)?;
+        if let Some(kept) = kept {
+            return Ok(Answered { answer: answer(&kept), is_replayed: false });
+        }
+        // Another process was first. Its record may expire before this read: the client may simply ask again.
+        creation::answered(replay().await?.ok_or(StoreError::Overloaded)?)
+    })
+    .await
+}
+
+fn answer(kept: &TokenizedCard) -> StoredAnswer {
+    let body = CardTokenBody {
+        card_token: kept.token.0,
+        card_last_four_numbers: &kept.summary.last_four,
+        card_brand: kept.summary.brand,
+        expires_at: kept.expires_at,
+    };
+    stored(StatusCode::CREATED, &body)
 }

@@ -135,7 +135,7 @@ impl<'r> Reading<'r> {
     }
 
     /// What was made of the fields, the key, and the faults that depend on more than the request; or every fault.
-    fn end<T>(
+    pub(crate) fn end<T>(
         self,
         make: impl FnOnce(CustomerId) -> Option<T>,
     ) -> Result<(T, Option<IdempotencyKey>, Vec<Fault>), Problem> {
@@ -147,12 +147,6 @@ impl<'r> Reading<'r> {
                 Err(Problem::invalid(faults))
             }
         }
-    }
-
-    /// The same of a request that creates no transaction, so that no fault of it passes.
-    pub(crate) fn finish_now<T>(self, make: impl FnOnce(CustomerId) -> Option<T>) -> Result<T, Problem> {
-        let (value, _, passing) = self.end(make)?;
-        if passing.is_empty() { Ok(value) } else { Err(Problem::invalid(passing)) }
     }
 }
 

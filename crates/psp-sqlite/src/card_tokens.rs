@@ -1,15 +1,18 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use psp_domain::ports::{CardTokenStore, StoreError, TokenizedCard};
-use psp_domain::{CardToken, CustomerId, SealedCard};
+use psp_domain::{CardToken, CustomerId, IdempotencyRecord, SealedCard};
 use sqlx::{Row, SqliteConnection};
 
 use crate::bulk::{Bulk, Values};
 use crate::connection::{Durability, SqliteStore, commit, millis, time, unavailable};
+use crate::idempotency;
 use crate::transactions::{card_summary, stored_expiry};
 
 const INSERT: &str = "INSERT INTO card_tokens (token, customer_id, card_holder_name, card_expiry, card_last_four, card_brand, \
-                      sealed_card, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+                      sealed_card, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (token) DO NOTHING";
+
+pub(crate) const IS_THERE: &str = "SELECT count(*) FROM card_tokens WHERE token = ?";
 
 pub(crate) const SPEND: Bulk =
     Bulk::new("WITH spent AS ({values}) DELETE FROM card_tokens WHERE token IN (SELECT column1 FROM spent)", 1);
@@ -29,11 +32,32 @@ pub(crate) async fn spend(connection: &mut SqliteConnection, tokens: &[CardToken
     Ok(spent == tokens.len() as u64)
 }
 
+/// Writes the key that a token comes with; where the key is taken, whether it came with this token.
+async fn take_key(
+    connection: &mut SqliteConnection,
+    token: CardToken,
+    record: Option<&IdempotencyRecord>,
+    now: i64,
+) -> Result<Option<bool>, sqlx::Error> {
+    let Some(record) = record else { return Ok(None) };
+    if idempotency::taken(connection, &[record], now).await?.is_empty() {
+        idempotency::insert(connection, &[record], now).await?;
+        return Ok(None);
+    }
+    let count: i64 = sqlx::query_scalar(IS_THERE).bind(token.0).fetch_one(connection).await?;
+    Ok(Some(count > 0))
+}
+
 #[async_trait]
 impl CardTokenStore for SqliteStore {
-    async fn put_token(&self, card: &TokenizedCard) -> Result<(), StoreError> {
+    async fn put_token(&self, card: &TokenizedCard, record: Option<&IdempotencyRecord>) -> Result<bool, StoreError> {
         let mut writer = self.writer().await?;
         let mut database = writer.begin(Durability::Full).await?;
+        let refused = take_key(&mut database, card.token, record, millis(self.now())).await.map_err(unavailable)?;
+        if let Some(is_there) = refused {
+            database.rollback().await.map_err(unavailable)?;
+            return Ok(is_there);
+        }
         let query = sqlx::query(INSERT)
             .bind(card.token.0)
             .bind(card.customer_id.as_str())
@@ -45,7 +69,8 @@ impl CardTokenStore for SqliteStore {
             .bind(millis(card.created_at))
             .bind(millis(card.expires_at));
         query.execute(&mut *database).await.map_err(unavailable)?;
-        commit(database).await
+        commit(database).await?;
+        Ok(true)
     }
 
     async fn find_token(

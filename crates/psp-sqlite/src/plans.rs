@@ -60,6 +60,7 @@ async fn every_statement_finds_its_rows_by_an_index() {
         callbacks::CONCLUDE,
         callbacks::WITH_OUTCOME,
         card_tokens::FIND,
+        card_tokens::IS_THERE,
         card_tokens::PURGE,
         sealed_cards::TRANSACTIONS.list,
         sealed_cards::TRANSACTIONS.replace,

@@ -2,7 +2,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::StoreError;
-use crate::{CardSummary, CardToken, CustomerId, SealedCard};
+use crate::{CardSummary, CardToken, CustomerId, IdempotencyRecord, SealedCard};
 
 /// A card that waits to be paid with, once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +24,9 @@ pub struct TokenizedCard {
 /// Keeps cards that wait to be paid with; they are spent by change sets.
 #[async_trait]
 pub trait CardTokenStore: Send + Sync {
-    /// Stores a card.
-    async fn put_token(&self, card: &TokenizedCard) -> Result<(), StoreError>;
+    /// Stores a card, and in the same write the record of its request's idempotency key. `false` where the key is taken:
+    /// nothing was written. The same card again has one effect and is `true`.
+    async fn put_token(&self, card: &TokenizedCard, record: Option<&IdempotencyRecord>) -> Result<bool, StoreError>;
 
     /// A card of that customer that has not expired at `now`.
     async fn find_token(

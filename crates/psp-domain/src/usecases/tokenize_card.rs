@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 
 use crate::ports::{CardTokenStore, CardVault, StoreError, TokenizedCard, VaultError};
 use crate::usecases::Sources;
-use crate::{Card, CardToken, CustomerId, TransactionId};
+use crate::{Card, CardToken, CustomerId, IdempotencyRecord, TransactionId};
 
 /// Keeps a card, sealed, until it is paid with once: the customer's systems hold its token and never its number.
 ///
@@ -40,17 +40,37 @@ impl TokenizeCard {
     /// # Errors
     /// [`TokenizeError`].
     pub async fn keep(&self, customer: CustomerId, card: &Card) -> Result<TokenizedCard, TokenizeError> {
+        let kept = self.seal(customer, card).await?;
+        self.tokens.put_token(&kept, None).await?;
+        Ok(kept)
+    }
+
+    /// Keeps a card of a customer, and writes with it the record of an idempotency key, which `record` makes of the kept card;
+    /// `None` when the key was taken, and then nothing was kept.
+    ///
+    /// # Errors
+    /// [`TokenizeError`]; asking again with the same key is safe.
+    pub async fn keep_once(
+        &self,
+        customer: CustomerId,
+        card: &Card,
+        record: impl FnOnce(&TokenizedCard) -> IdempotencyRecord + Send,
+    ) -> Result<Option<TokenizedCard>, TokenizeError> {
+        let kept = self.seal(customer, card).await?;
+        let record = record(&kept);
+        Ok(self.tokens.put_token(&kept, Some(&record)).await?.then_some(kept))
+    }
+
+    async fn seal(&self, customer: CustomerId, card: &Card) -> Result<TokenizedCard, TokenizeError> {
         let (token, now) = (CardToken(self.sources.ids.next_id()), self.sources.clock.now());
-        let kept = TokenizedCard {
+        Ok(TokenizedCard {
             token,
             customer_id: customer,
             summary: card.summary(),
             card: self.vault.seal(TransactionId(token.0), card).await?,
             created_at: now,
             expires_at: now + Self::LIFETIME,
-        };
-        self.tokens.put_token(&kept).await?;
-        Ok(kept)
+        })
     }
 
     /// The card of a token, for a change set that [spends](crate::ChangeSet::spends) it; `None` where the customer has none

@@ -1,5 +1,7 @@
 //! Tokens of cards: paid with once, by their customer, for a while.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use psp_domain::ports::{CardTokenStore, TransactionReader};
 use serde_json::{Value, json};
@@ -19,6 +21,12 @@ async fn token(world: &World) -> String {
     let answer = world.post_to("/card_tokens", &card()).await;
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
     answer.json()["card_token"].as_str().unwrap().to_owned()
+}
+
+async fn tokenize(world: &World, key: &str, body: &Value) -> Answer {
+    world
+        .send("/card_tokens", &[("content-type", "application/json"), ("idempotency-key", key)], body.to_string())
+        .await
 }
 
 fn payment(token: &str) -> Value {
@@ -138,4 +146,83 @@ async fn every_fault_of_a_card_is_told_at_once_and_no_digit_is_repeated() {
 async fn an_expired_card_gets_no_token_where_configured() {
     let world = World::with(|_, options| options.refuse_expired_cards = true);
     assert_eq!(world.post_to("/card_tokens", &card()).await.faults(), ["card_expiration_date"]);
+}
+
+#[tokio::test]
+async fn a_key_gives_the_first_token_though_it_is_spent_or_has_expired() {
+    let world = World::new();
+    let first = tokenize(&world, "key-1", &card()).await;
+    assert_eq!(first.status, StatusCode::CREATED, "{}", first.text);
+    assert!(!first.headers.contains_key("idempotency-replayed"));
+    let token = first.json()["card_token"].as_str().unwrap().to_owned();
+    assert_eq!(pay(&world, None, &payment(&token)).await.status, StatusCode::ACCEPTED);
+    for _ in 0..2 {
+        let again = tokenize(&world, "\"key-1\"", &card()).await;
+        assert_eq!((again.status, &again.text), (StatusCode::CREATED, &first.text));
+        assert_eq!(again.headers["idempotency-replayed"], "true");
+        world.clock.advance(Duration::from_mins(16));
+    }
+    assert_ne!(tokenize(&world, "key-2", &card()).await.text, first.text);
+    world.clock.advance_days(1);
+    assert_ne!(tokenize(&world, "key-1", &card()).await.text, first.text, "the key is free again");
+}
+
+#[tokio::test]
+async fn a_key_with_another_card_or_on_another_route_is_refused() {
+    let world = World::new();
+    assert_eq!(tokenize(&world, "key-1", &card()).await.status, StatusCode::CREATED);
+    for (field, other) in [
+        ("card_number", "5555555555554444"),
+        ("card_holder_name", "Leia Organa"),
+        ("card_expiration_date", "11/25"),
+        ("card_verification_code", "124"),
+    ] {
+        let mut body = card();
+        body[field] = json!(other);
+        let answer = tokenize(&world, "key-1", &body).await;
+        answer.assert_problem(UNPROCESSABLE);
+        assert_eq!(answer.faults(), ["idempotency-key"], "{field}");
+    }
+    let mut body = card();
+    body.as_object_mut().unwrap().extend([
+        ("amount".to_owned(), json!(2500)),
+        ("order_id".to_owned(), json!("order_123")),
+        ("method".to_owned(), json!("credit_card")),
+    ]);
+    assert_eq!(pay(&world, Some("key-1"), &body).await.faults(), ["idempotency-key"]);
+    let headers = [("content-type", "application/json"), ("idempotency-key", "key-1"), ("x-customer-id", "another")];
+    let foreign = world.send("/card_tokens", &headers, card().to_string()).await;
+    assert_eq!(foreign.status, StatusCode::CREATED, "keys of different customers never meet");
+}
+
+#[tokio::test]
+async fn requests_with_one_key_at_the_same_time_get_one_token() {
+    let world = World::new();
+    let body = card();
+    let answers = futures::future::join_all((0..8).map(|_| tokenize(&world, "key-1", &body))).await;
+    let token = tokenize(&world, "key-1", &card()).await.text;
+    for answer in answers {
+        assert!(answer.status == StatusCode::CONFLICT || answer.text == token, "{}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_takes_no_key() {
+    let world = World::new();
+    let mut wrong = card();
+    wrong["card_number"] = json!("4111111111111112");
+    assert_eq!(tokenize(&world, "key-1", &wrong).await.faults(), ["card_number"]);
+    assert_eq!(tokenize(&world, "key-1", &card()).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_card_that_has_expired_since_gets_its_first_answer() {
+    let world = World::with(|_, options| options.refuse_expired_cards = true);
+    let mut body = card();
+    body["card_expiration_date"] = json!("01/26");
+    let first = tokenize(&world, "key-1", &body).await;
+    assert_eq!(first.status, StatusCode::CREATED, "{}", first.text);
+    world.clock.advance(Duration::from_hours(13));
+    assert_eq!(tokenize(&world, "key-1", &body).await.text, first.text);
+    assert_eq!(tokenize(&world, "key-2", &body).await.faults(), ["card_expiration_date"]);
 }

@@ -95,7 +95,7 @@ pub async fn cards_of_tokens_are_listed_and_replaced_too(ports: Ports) {
             created_at: now,
             expires_at: now + TimeDelta::minutes(1),
         };
-        ports.tokens.put_token(&token).await.unwrap();
+        ports.tokens.put_token(&token, None).await.unwrap();
         kept.push(KeptCard { id, sealed: token.card });
     }
     assert_eq!(cards.list(CardPlace::Tokens, None, 2).await.unwrap(), kept[..2]);

@@ -1,12 +1,14 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use psp_domain::ports::{
-    AttemptStore, CallbackStore, CardTokenStore, GatewayStore, IdGenerator, StoreError, Sweep, TokenizedCard,
+    AttemptStore, CallbackStore, CardTokenStore, Clock, GatewayStore, IdGenerator, StoreError, Sweep, TokenizedCard,
     UuidV7Generator, callback_message, check_message,
 };
 use psp_domain::{
     Attempt, AttemptState, Callback, CallbackId, CallbackOutcome, CardToken, CustomerId, GatewayHealth, GatewayName,
     GatewayRecord, MessageId, Route, RoutingTable, TransactionId, TransactionStatus,
+    Attempt, Callback, CallbackId, CallbackOutcome, CardToken, CustomerId, GatewayHealth, GatewayName, GatewayRecord,
+    IdempotencyRecord, MessageId, Route, RoutingTable, TransactionId,
 };
 
 use super::Memory;
@@ -108,9 +110,21 @@ impl CallbackStore for Memory {
 
 #[async_trait]
 impl CardTokenStore for Memory {
-    async fn put_token(&self, card: &TokenizedCard) -> Result<(), StoreError> {
-        self.state().tokens.insert(card.token.0, card.clone());
-        Ok(())
+    async fn put_token(&self, card: &TokenizedCard, record: Option<&IdempotencyRecord>) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        if state.tokens.contains_key(&card.token.0) {
+            return Ok(true);
+        }
+        if let Some(record) = record {
+            let key = (record.customer_id.clone(), record.key.clone());
+            if state.keys.get(&key).is_some_and(|taken| taken.expires_at > now) {
+                return Ok(false);
+            }
+            state.keys.insert(key, record.clone());
+        }
+        state.tokens.insert(card.token.0, card.clone());
+        Ok(true)
     }
 
     async fn find_token(

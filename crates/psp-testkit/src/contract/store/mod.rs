@@ -104,6 +104,10 @@ macro_rules! store_contract {
             the_same_payment_with_a_token_again_has_one_effect
             a_token_is_spent_once_in_a_batch
             a_race_for_a_token_has_one_winner
+            a_card_is_kept_with_its_key
+            a_card_with_a_taken_key_is_not_kept
+            the_same_card_with_its_key_again_has_one_effect
+            a_race_for_the_key_of_a_card_has_one_winner
             gateways_and_routes_come_back_as_they_were_put
             a_gateway_that_is_put_again_has_another_address_and_nothing_else
             a_route_is_named_by_its_gateway_and_criteria

@@ -2,24 +2,44 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use psp_domain::ports::{Clock, IdGenerator, TokenizedCard, UuidV7Generator};
-use psp_domain::{CardToken, ChangeSet, QueueName, SealedCard, Verdict};
+use psp_domain::{CardToken, ChangeSet, Fingerprint, IdempotencyRecord, QueueName, SealedCard, StoredAnswer, Verdict};
 
 use super::messages;
 use super::races::race;
 use crate::{Ports, fixtures};
 
-/// Keeps a card of a customer's for 15 minutes.
-async fn keep(ports: &Ports, customer: &str) -> TokenizedCard {
-    let card = TokenizedCard {
+/// A card of a customer's, to be kept for 15 minutes.
+fn card(ports: &Ports, customer: &str) -> TokenizedCard {
+    TokenizedCard {
         token: CardToken(UuidV7Generator.next_id()),
         customer_id: fixtures::customer(customer),
         summary: fixtures::card().summary(),
         card: SealedCard(vec![9; 120]),
         created_at: ports.clock.now(),
         expires_at: ports.clock.now() + TimeDelta::minutes(15),
-    };
-    ports.tokens.put_token(&card).await.unwrap();
+    }
+}
+
+async fn keep(ports: &Ports, customer: &str) -> TokenizedCard {
+    let card = card(ports, customer);
+    assert!(ports.tokens.put_token(&card, None).await.unwrap());
     card
+}
+
+/// The record of the key that a card comes with.
+fn record(ports: &Ports, card: &TokenizedCard, key: &str) -> IdempotencyRecord {
+    IdempotencyRecord {
+        customer_id: card.customer_id.clone(),
+        key: key.parse().unwrap(),
+        fingerprint: Fingerprint([2; 32]),
+        answer: StoredAnswer { status: 201, body: card.token.to_string() },
+        expires_at: ports.clock.now() + TimeDelta::hours(24),
+    }
+}
+
+/// What is kept with the key of a record.
+async fn kept_with(ports: &Ports, record: &IdempotencyRecord) -> Option<IdempotencyRecord> {
+    ports.keys.find(&record.customer_id, &record.key, ports.clock.now()).await.unwrap()
 }
 
 /// Whether the card is there to be paid with.
@@ -165,5 +185,74 @@ pub async fn a_race_for_a_token_has_one_winner(ports: Ports) {
             assert_eq!(found.as_ref(), Some(record).filter(|_| is_applied));
         }
         assert!(!is_there(&ports, &card).await);
+    }
+}
+
+pub async fn a_card_is_kept_with_its_key(ports: Ports) {
+    let (first, foreign) = (card(&ports, "123"), card(&ports, "1234"));
+    for card in [first, foreign] {
+        let record = record(&ports, &card, "key");
+        assert!(ports.tokens.put_token(&card, Some(&record)).await.unwrap());
+        assert!(is_there(&ports, &card).await);
+        assert_eq!(kept_with(&ports, &record).await, Some(record));
+    }
+}
+
+pub async fn a_card_with_a_taken_key_is_not_kept(ports: Ports) {
+    let payment = {
+        let (_, change) = fixtures::create(&fixtures::new_transaction(), ports.clock.now());
+        ChangeSet { idempotency: Some(fixtures::idempotency(&change, "of-a-payment", ports.clock.now())), ..change }
+    };
+    assert_eq!(ports.store.apply(payment.clone()).await.unwrap(), Verdict::Applied);
+    let first = card(&ports, "123");
+    let of_a_card = record(&ports, &first, "of-a-card");
+    assert!(ports.tokens.put_token(&first, Some(&of_a_card)).await.unwrap());
+    for taken in [payment.idempotency.unwrap(), of_a_card.clone()] {
+        let late = card(&ports, "123");
+        let refused = record(&ports, &late, taken.key.as_str());
+        assert!(!ports.tokens.put_token(&late, Some(&refused)).await.unwrap());
+        assert!(!is_there(&ports, &late).await);
+        assert_eq!(kept_with(&ports, &taken).await, Some(taken));
+    }
+    ports.clock.advance_days(1);
+    let late = card(&ports, "123");
+    let free = record(&ports, &late, "of-a-card");
+    assert!(ports.tokens.put_token(&late, Some(&free)).await.unwrap(), "an expired key is free again");
+    assert!(is_there(&ports, &late).await);
+    assert_eq!(kept_with(&ports, &free).await, Some(free));
+}
+
+pub async fn the_same_card_with_its_key_again_has_one_effect(ports: Ports) {
+    let (card, other) = (card(&ports, "123"), keep(&ports, "123").await);
+    let key = record(&ports, &card, "key");
+    for _ in 0..3 {
+        assert!(ports.tokens.put_token(&card, Some(&key)).await.unwrap());
+        assert!(ports.tokens.put_token(&other, None).await.unwrap());
+    }
+    assert!(is_there(&ports, &card).await && is_there(&ports, &other).await);
+    assert_eq!(kept_with(&ports, &key).await, Some(key));
+}
+
+pub async fn a_race_for_the_key_of_a_card_has_one_winner(ports: Ports) {
+    let ports = Arc::new(ports);
+    for round in 0..5 {
+        let cards: Vec<_> = (0..16).map(|_| card(&ports, "123")).collect();
+        let key = format!("key-{round}");
+        let racers: Vec<_> = cards
+            .iter()
+            .map(|card| {
+                let (ports, card, record) = (Arc::clone(&ports), card.clone(), record(&ports, card, &key));
+                tokio::spawn(async move { ports.tokens.put_token(&card, Some(&record)).await.unwrap() })
+            })
+            .collect();
+        let mut winners = Vec::new();
+        for (racer, card) in racers.into_iter().zip(&cards) {
+            let has_won = racer.await.unwrap();
+            assert_eq!(is_there(&ports, card).await, has_won);
+            winners.extend(has_won.then_some(card));
+        }
+        assert_eq!(winners.len(), 1);
+        let record = record(&ports, winners[0], &key);
+        assert_eq!(kept_with(&ports, &record).await, Some(record));
     }
 }
