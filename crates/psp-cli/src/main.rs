@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod cores;
 mod gateways;
 mod rds;
 mod roles;
@@ -10,6 +11,7 @@ mod settings;
 mod telemetry;
 mod wiring;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -29,19 +31,27 @@ fn main() -> ExitCode {
         // Documents are printed whatever the configuration.
         Command::Openapi => report(commands::documents::openapi()),
         Command::Completions { shell } => report(commands::documents::completions(shell)),
-        command => match Settings::load(&cli.settings, command.has_cards()) {
-            Ok(settings) => run(command, settings),
-            Err(error) => {
-                eprintln!("psp: wrong configuration: {error}");
-                ExitCode::from(MISUSE)
+        command => {
+            // Before the keys are read; told once there is a log.
+            let cores = if command.has_cards() { cores::forbid() } else { Ok(()) };
+            match Settings::load(&cli.settings, command.has_cards()) {
+                Ok(settings) => run(command, settings, cores),
+                Err(error) => {
+                    eprintln!("psp: wrong configuration: {error}");
+                    ExitCode::from(MISUSE)
+                }
             }
-        },
+        }
     }
 }
 
 /// Runs what needs settings. A role tells its failure in its log, any other command on standard error.
-fn run(command: Command, settings: Settings) -> ExitCode {
+fn run(command: Command, settings: Settings, cores: io::Result<()>) -> ExitCode {
     let _flush_logs = telemetry::start(&settings);
+    if let Err(error) = cores {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, "a crash of this process may leave a core dump with cards and keys");
+    }
     let is_role = command.is_role();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

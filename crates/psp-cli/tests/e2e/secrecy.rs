@@ -138,3 +138,29 @@ async fn a_stopped_process_leaves_no_ciphertext_of_ended_payments_in_its_file() 
         assert!(!database.windows(32).any(|window| window == part), "ciphertext is left in a free page");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_crash_leaves_no_core_of_a_process_that_has_cards() {
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::process::ExitStatusExt;
+
+    let place = Place::new(&[]);
+    // As much as whoever starts it may give.
+    let generous = ["sh", "-c", "ulimit -S -c hard; exec \"$@\"", "sh"];
+    for role in ["serve", "api", "worker"] {
+        let mut psp = place.start_through(&generous, &[role]).await;
+        let process = format!("/proc/{}", psp.id());
+        let limits = std::fs::read_to_string(format!("{process}/limits")).unwrap();
+        let limit = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+        assert_eq!(limit.split_whitespace().collect::<Vec<_>>(), ["0", "0", "bytes"], "soft and hard, {role}");
+        // What cannot be dumped belongs to root, whoever runs it.
+        assert_eq!(std::fs::metadata(format!("{process}/environ")).unwrap().uid(), 0, "{role}");
+        psp.signal("-ABRT");
+        let status = psp.ended().await;
+        assert!(status.signal().is_some() && !status.core_dumped(), "{role}: {status}");
+        assert!(!psp.log().contains("core dump"), "{}", psp.log());
+    }
+    let is_core = |path: &std::path::Path| path.file_name().unwrap().to_string_lossy().starts_with("core");
+    assert!(!place.files().iter().any(|(path, _)| is_core(path)));
+}
