@@ -348,3 +348,29 @@ async fn with_login(options: &PgOptions, settings: &Settings) -> anyhow::Result<
     }
     Ok(options)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[tokio::test]
+    async fn a_message_may_take_longer_than_a_round_over_gateways() {
+        for timeout_ms in ["1", "10000", "120000"] {
+            let dir = tempfile::tempdir().unwrap();
+            let url = format!("sqlite://{}", dir.path().join("psp.db").display());
+            let line = ["psp", "--database-url", &url, "--gateway-timeout-ms", timeout_ms];
+            let settings = Settings::load(&Cli::try_parse_from(line).unwrap().settings, true).unwrap();
+            let wiring = Wiring::open(settings).await.unwrap();
+            let round = wiring.settings.gateway_timeout * AuthorizeTransaction::MAX_CALLS;
+            assert_eq!(wiring.settings.gateway_timeout.as_millis().to_string(), timeout_ms);
+            for queue in QueueName::ALL {
+                let options = wiring.consumer_options(queue);
+                assert!(options.handler_timeout > round, "{queue}: {:?} for {round:?}", options.handler_timeout);
+            }
+            wiring.close().await;
+        }
+    }
+}

@@ -42,6 +42,21 @@ async fn a_lost_lease_leaves_the_message_to_its_new_owner() {
     assert_eq!(world.gateway.asked(), [id, id], "again after the visibility timeout, and not before");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_could_not_be_extended_is_extended_again_before_it_ends() {
+    let world = world();
+    let approved = AuthorizationResult::Approved { reference: "slow".into(), amount: None };
+    world.gateway.answer(Duration::from_secs(45), Ok(approved));
+    world.queue.failing_extensions.store(3, Ordering::SeqCst);
+    let id = world.create().await;
+    world.start_transactions();
+    world.until(id, TransactionStatus::PendingPayment).await;
+    world.until_idle(QueueName::Transactions).await;
+    assert_eq!(world.gateway.asked(), [id], "the lease of 30 s has ended before an extension came");
+    // After 15 s, then every 3.75 s while it fails, and 15 s after the first that succeeds.
+    assert_eq!(world.queue.extensions.load(Ordering::SeqCst), 5);
+}
+
 /// Needs what leases are extended under, again and again.
 struct BusyHandler(Arc<Mutex<()>>);
 

@@ -25,6 +25,8 @@ pub(crate) struct SpyQueue {
     pub(crate) memory: Arc<Memory>,
     pub(crate) extensions: AtomicU32,
     pub(crate) outages: AtomicU32,
+    /// How many extensions still fail.
+    pub(crate) failing_extensions: AtomicU32,
     pub(crate) leases_are_lost: bool,
     /// What a lease is extended under, like the one connection that writes.
     pub(crate) turn: Arc<Mutex<()>>,
@@ -36,8 +38,7 @@ impl Queue for SpyQueue {
         self.memory.send(messages).await
     }
     async fn receive(&self, queue: QueueName, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
-        let out = self.outages.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        if out.is_ok() {
+        if is_one_left(&self.outages) {
             return Err(QueueError::Unavailable("out".into()));
         }
         self.memory.receive(queue, max, wait).await
@@ -51,6 +52,9 @@ impl Queue for SpyQueue {
     async fn extend(&self, delivery: &Delivery) -> Result<bool, QueueError> {
         let _turn = self.turn.lock().await;
         self.extensions.fetch_add(1, Ordering::SeqCst);
+        if is_one_left(&self.failing_extensions) {
+            return Err(QueueError::Unavailable("out".into()));
+        }
         if self.leases_are_lost { Ok(false) } else { self.memory.extend(delivery).await }
     }
     async fn dead_letter(&self, delivery: &Delivery, reason: &str) -> Result<(), QueueError> {
@@ -62,6 +66,11 @@ impl Queue for SpyQueue {
     async fn depths(&self) -> Result<Vec<QueueDepth>, QueueError> {
         self.memory.depths().await
     }
+}
+
+/// Counts one down; `false` at zero.
+fn is_one_left(count: &AtomicU32) -> bool {
+    count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
 }
 
 pub(crate) struct World {
@@ -80,8 +89,14 @@ pub(crate) fn world() -> World {
 pub(crate) fn world_where(leases_are_lost: bool) -> World {
     let clock = Arc::new(FixedClock::default());
     let memory = Arc::new(Memory::new(clock.clone()));
-    let (extensions, outages, turn) = (AtomicU32::new(0), AtomicU32::new(0), Arc::default());
-    let queue = SpyQueue { memory: memory.clone(), extensions, outages, leases_are_lost, turn };
+    let queue = SpyQueue {
+        memory: memory.clone(),
+        extensions: AtomicU32::new(0),
+        outages: AtomicU32::new(0),
+        failing_extensions: AtomicU32::new(0),
+        leases_are_lost,
+        turn: Arc::default(),
+    };
     let sources = Sources { clock: clock.clone(), ..Sources::default() };
     let (queue, gateway) = (Arc::new(queue), Arc::new(ScriptedGateway::default()));
     World { memory, queue, gateway, clock, sources, stop: CancellationToken::new() }
