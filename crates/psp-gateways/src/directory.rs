@@ -2,7 +2,7 @@
 //! The rules are in `docs/adr/0011-routing-and-breakers.md`.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use psp_domain::ports::{Candidate, Gateway, GatewayDirectory, GatewayStore, StoreError};
@@ -114,7 +114,18 @@ impl Directory {
             changed,
         };
         directory.refresh().await?;
+        directory.warn_of_sandbox();
         Ok(directory)
+    }
+
+    /// Who has gateways means to charge: what no route fits must not be approved by a sandbox unnoticed.
+    fn warn_of_sandbox(&self) {
+        let snapshot = self.snapshot();
+        let has_others = !snapshot.ways.is_empty() || !self.known().is_empty();
+        if self.default.protocol == GatewayProtocol::Sandbox && has_others {
+            let gateway = self.default.name.as_str();
+            tracing::warn!(gateway, "transactions that no route fits go to the sandbox, which charges nobody");
+        }
     }
 
     /// Reads the store's table, and answers by it from now on.
@@ -123,7 +134,7 @@ impl Directory {
     /// When the store cannot be read; the old snapshot stays then.
     pub async fn refresh(&self) -> Result<(), StoreError> {
         let table = self.store.routing().await?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
         let of_store = || table.gateways().iter().filter(|record| record.name != self.default.name);
         known.retain(|name, _| of_store().any(|record| record.name == *name));
         for record in of_store() {
@@ -193,6 +204,10 @@ impl Directory {
             }
             tokio::time::sleep(REPORT_GAP).await;
         }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<GatewayName, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {

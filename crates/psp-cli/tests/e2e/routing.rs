@@ -175,3 +175,23 @@ async fn gateways_are_added_routed_disabled_and_listed() {
         assert!(!place.command(&wrong).output().unwrap().status.success(), "{wrong:?}");
     }
 }
+
+#[tokio::test]
+async fn the_sandbox_as_the_default_beside_gateways_is_told_once_at_the_start() {
+    let (place, _) = place_of(&["first"], &[]);
+    place.run(&["migrate"]);
+    let warnings = async |role, env: &[(&str, &str)]| {
+        let mut psp = place.start_with(&[role], env).await;
+        psp.terminate();
+        assert!(psp.ended().await.success(), "{}", psp.log());
+        psp.log().lines().filter(|line| line.contains("go to the sandbox")).count()
+    };
+    assert_eq!(warnings("serve", &[]).await, 0, "there is nothing but the sandbox");
+    place.run(&["gateways", "add", "first", "--protocol", "json", "--url", "http://127.0.0.1:9"]);
+    for role in ["serve", "api", "worker"] {
+        assert_eq!(warnings(role, &[]).await, 1, "{role}");
+    }
+    place.run(&["gateways", "disable", "first"]);
+    assert_eq!(warnings("serve", &[]).await, 1, "somebody means to charge");
+    assert_eq!(warnings("serve", &[("PSP_GATEWAY_URL", "http://127.0.0.1:9")]).await, 0, "the default charges");
+}
