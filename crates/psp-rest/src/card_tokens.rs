@@ -84,15 +84,12 @@ pub(crate) async fn create(
     JsonBytes(body): JsonBytes,
 ) -> Result<Response, Problem> {
     let asked = read(&app, &headers, &body)?;
-    let answered = match asked.key.clone() {
-        Some(key) => keep_once(&app, asked, key).await?,
-        None => {
-            asked.refuse_faults()?;
-            let kept = app.ports.tokenize.keep(asked.customer, &asked.card).await.map_err(tokenize_problem)?;
-            Answered { answer: answer(&kept), is_replayed: false }
-        }
-    };
-    answered.into_json()
+    if let Some(key) = asked.key.clone() {
+        return keep_once(&app, asked, key).await?.into_json();
+    }
+    asked.refuse_faults()?;
+    let kept = app.ports.tokenize.keep(asked.customer, &asked.card).await.map_err(tokenize_problem)?;
+    Answered { answer: answer(&kept), is_replayed: false }.into_json()
 }
 
 /// A card that has no faults of its own.
