@@ -41,10 +41,10 @@ chaos: tools ## Kill, cut and fail for a few minutes: 5,000 payments; PSP_CHAOS_
 	cargo build -p psp-cli -p psp-testkit --bins
 	PSP_CHAOS_PAYMENTS=$${PSP_CHAOS_PAYMENTS:-5000} $(WITH_SERVERS) cargo test -p psp-cli --test chaos -- --nocapture
 
-bench: tools ## Print the benchmark tables (docs/benchmarks.md): routing, then the product on SQLite, then on Postgres and SQS
+bench: tools ## Print the benchmark tables (docs/benchmarks.md): routing and gateways, then the product on SQLite, then on Postgres and SQS
 	cargo build --release -p psp-cli -p psp-bench
 	cargo build -p psp-testkit --bin with-servers
-	target/release/psp-bench routing $(BENCH_FLAGS)
+	target/release/psp-bench gateways $(BENCH_FLAGS)
 	target/release/psp-bench sqlite $(BENCH_FLAGS)
 	$(WITH_SERVERS) --durable target/release/psp-bench postgres $(BENCH_FLAGS)
 

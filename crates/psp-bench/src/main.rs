@@ -8,6 +8,7 @@
 mod baseline;
 mod client;
 mod embedded;
+mod gateways;
 mod load;
 mod postgres;
 mod product;
@@ -27,7 +28,7 @@ use table::Table;
 #[derive(Parser)]
 struct Args {
     /// What is measured: the product on SQLite, or on the Postgres of `PSP_TEST_DATABASE_URL` and the SQS of
-    /// `PSP_TEST_SQS_ENDPOINT`; or routing alone
+    /// `PSP_TEST_SQS_ENDPOINT`; routing alone; or routing and what a dead gateway costs
     #[arg(value_enum, default_value = "sqlite")]
     subject: Subject,
     /// On Postgres, only these parts
@@ -62,6 +63,7 @@ enum Subject {
     Sqlite,
     Postgres,
     Routing,
+    Gateways,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -83,7 +85,14 @@ async fn main() -> anyhow::Result<()> {
             run.table
         }
         Subject::Postgres => Postgres::measure(&args, &psp, dir.path()).await?,
-        Subject::Routing => routing::measure().await?,
+        Subject::Routing | Subject::Gateways => {
+            let mut table = Table::new();
+            routing::measure(&mut table).await?;
+            if args.subject == Subject::Gateways {
+                gateways::measure(&psp, dir.path(), args.seconds, &mut table).await?;
+            }
+            table
+        }
     };
     #[expect(clippy::print_stdout, reason = "the command's answer")]
     {

@@ -117,7 +117,7 @@ pub(crate) fn memory_of(process: u32, line: &str) -> anyhow::Result<u64> {
     Ok(kilobytes * 1024)
 }
 
-fn free_address() -> anyhow::Result<String> {
+pub(crate) fn free_address() -> anyhow::Result<String> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
