@@ -12,7 +12,8 @@ impl CardTokenStore for PgStore {
     async fn put_token(&self, card: &TokenizedCard, record: Option<&IdempotencyRecord>) -> Result<bool, StoreError> {
         let now = self.now();
         let stored = repeat(|| {
-            // The token is there already when the answer to an earlier attempt was lost; then the key is its own.
+            // The token is there already when the answer to an earlier attempt was lost; then the key is its own. The key is
+            // locked before the token, against the order: nobody else knows a token that is not committed.
             let query = sqlx::query_scalar!(
                 r#"WITH known AS (
                     SELECT token FROM card_tokens WHERE token = $1
