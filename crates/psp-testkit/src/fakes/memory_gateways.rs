@@ -6,9 +6,7 @@ use psp_domain::ports::{
 };
 use psp_domain::{
     Attempt, AttemptState, Callback, CallbackId, CallbackOutcome, CardToken, CustomerId, GatewayHealth, GatewayName,
-    GatewayRecord, MessageId, Route, RoutingTable, TransactionId, TransactionStatus,
-    Attempt, Callback, CallbackId, CallbackOutcome, CardToken, CustomerId, GatewayHealth, GatewayName, GatewayRecord,
-    IdempotencyRecord, MessageId, Route, RoutingTable, TransactionId,
+    GatewayRecord, IdempotencyRecord, MessageId, Route, RoutingTable, TransactionId, TransactionStatus,
 };
 
 use super::Memory;
