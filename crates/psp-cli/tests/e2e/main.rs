@@ -9,6 +9,7 @@ mod clients;
 mod commands;
 mod disk;
 mod durability;
+mod examples;
 mod gateways;
 mod kms;
 mod main_job;

@@ -12,6 +12,8 @@ mod callbacks;
 mod clients;
 #[path = "../e2e/durability.rs"]
 mod durability;
+#[path = "../e2e/examples.rs"]
+mod examples;
 #[path = "../e2e/gateways.rs"]
 mod gateways;
 #[path = "../e2e/kms.rs"]
