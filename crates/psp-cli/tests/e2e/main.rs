@@ -11,6 +11,7 @@ mod disk;
 mod durability;
 mod examples;
 mod gateways;
+mod kills;
 mod kms;
 mod main_job;
 mod operations;

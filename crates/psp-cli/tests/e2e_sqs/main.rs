@@ -16,6 +16,8 @@ mod durability;
 mod examples;
 #[path = "../e2e/gateways.rs"]
 mod gateways;
+#[path = "../e2e/kills.rs"]
+mod kills;
 #[path = "../e2e/main_job.rs"]
 mod main_job;
 #[path = "../e2e/operations.rs"]
