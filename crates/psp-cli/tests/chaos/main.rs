@@ -5,21 +5,21 @@
 
 #![expect(clippy::unwrap_used, reason = "test code asserts")]
 
+mod kept;
 #[allow(dead_code, reason = "shared with the end-to-end tests")]
 #[path = "../e2e/support.rs"]
 mod support;
 mod verdict;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::process::{Child, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use psp_testkit::servers::{Fault, FaultyProxy, PostgresServer};
 use serde_json::{Value, json};
 
+use kept::{Dice, Kept, start_ended};
 use support::{Client, Place, example_with, pause};
 
 /// What the processes under test run on.
@@ -34,28 +34,6 @@ const CRASHES: Duration = Duration::from_secs(5);
 const POISON: usize = 5;
 /// How long everything may take to settle down once the faults have ended.
 const PATIENCE: Duration = Duration::from_mins(3);
-
-/// The random choices of a run, by one seed.
-#[derive(Clone)]
-struct Dice(Arc<Mutex<fastrand::Rng>>);
-
-impl Dice {
-    fn new() -> Self {
-        let given = std::env::var("PSP_CHAOS_SEED").ok().map(|seed| seed.parse().expect("PSP_CHAOS_SEED is a number"));
-        let seed: u64 = given.unwrap_or_else(|| fastrand::u64(..1_000_000));
-        eprintln!("PSP_CHAOS_SEED={seed}");
-        Self(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))))
-    }
-
-    fn below(&self, end: usize) -> usize {
-        self.0.lock().unwrap().usize(..end)
-    }
-
-    /// True once in that many times.
-    fn one_in(&self, times: usize) -> bool {
-        self.below(times) == 0
-    }
-}
 
 /// A variable of the processes.
 fn variable(place: &Place, name: &str) -> String {
@@ -97,45 +75,6 @@ async fn before_sqs(endpoint: &str, dice: &Dice, faults: &Faults) -> FaultyProxy
     FaultyProxy::start(endpoint.trim_start_matches("http://"), decide).await
 }
 
-/// A process that is started again whenever it ends.
-struct Kept {
-    role: &'static str,
-    address: String,
-    child: Option<Child>,
-}
-
-impl Kept {
-    fn new(role: &'static str) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        Self { role, address: listener.local_addr().unwrap().to_string(), child: None }
-    }
-
-    fn start(&mut self, place: &Place, number: usize) {
-        let log = place.path().join(format!("{}-{number}.log", self.role));
-        let log = File::options().create(true).append(true).open(log).unwrap();
-        let mut command = place.command(&[self.role]);
-        command.env("PSP_LISTEN", &self.address).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        self.child = Some(command.spawn().unwrap());
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            child.wait().unwrap();
-        }
-    }
-
-    fn has_ended(&mut self) -> bool {
-        self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
 /// Kills and restarts processes, and crashes Postgres, until told to stop; then sees that all of them run.
 async fn torment(
     place: Arc<Place>,
@@ -166,14 +105,6 @@ async fn torment(
     assert!(kills > 5 && crashes > 0);
     start_ended(&place, &mut kept);
     (server, kept)
-}
-
-fn start_ended(place: &Place, kept: &mut [Kept]) {
-    for (number, process) in kept.iter_mut().enumerate() {
-        if process.has_ended() {
-            process.start(place, number);
-        }
-    }
 }
 
 /// Posts payments with keys, each until it is answered, by whichever process answers. The ids, by their keys.
