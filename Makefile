@@ -37,9 +37,9 @@ deny: ## Check licences, sources and banned crates
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked --version $(DENY_VERSION)
 	cargo deny check bans licenses sources
 
-chaos: tools ## Kill, cut and fail for a few minutes: 5,000 payments; PSP_CHAOS_SEED repeats a run
+chaos: tools ## Kill, cut and fail for minutes: 5,000 payments, and 5,000 over failing gateways; PSP_CHAOS_SEED repeats a run
 	cargo build -p psp-cli -p psp-testkit --bins
-	PSP_CHAOS_PAYMENTS=$${PSP_CHAOS_PAYMENTS:-5000} $(WITH_SERVERS) cargo test -p psp-cli --test chaos -- --nocapture
+	PSP_CHAOS_PAYMENTS=$${PSP_CHAOS_PAYMENTS:-5000} $(WITH_SERVERS) cargo test -p psp-cli --no-fail-fast --test chaos --test chaos_gateways -- --nocapture
 
 bench: tools ## Print the benchmark tables (docs/benchmarks.md): routing and gateways, then the product on SQLite, then on Postgres and SQS
 	cargo build --release -p psp-cli -p psp-bench
