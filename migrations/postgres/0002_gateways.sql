@@ -20,8 +20,19 @@ UPDATE transactions SET sequence = version;
 
 DROP INDEX transactions_by_customer;
 CREATE INDEX transactions_by_customer ON transactions (customer_id, kind, id);
--- What shredding looks for.
-CREATE INDEX transactions_with_card ON transactions (id) WHERE sealed_card IS NOT NULL;
+-- What shredding, rotation and the search for lost messages look for.
+CREATE INDEX transactions_processing ON transactions (id) WHERE status = 'processing';
+
+-- During an upgrade the release before still writes: it knows no sequence and numbers events by the version. No later release
+-- changes a status without an event.
+CREATE FUNCTION transactions_number_events() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.sequence := NEW.version;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER transactions_number_events BEFORE UPDATE ON transactions FOR EACH ROW
+    WHEN (NEW.status <> OLD.status AND NEW.sequence = OLD.sequence) EXECUTE FUNCTION transactions_number_events();
 
 -- What a gateway is asked, written before it is asked. Every write of a row moves the version of its transaction on.
 CREATE TABLE gateway_attempts (
@@ -41,6 +52,8 @@ CREATE TABLE gateway_attempts (
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 
 CREATE INDEX gateway_attempts_due ON gateway_attempts (check_at) WHERE check_at IS NOT NULL;
+-- Those that may have charged: not the many that wait for a callback.
+CREATE INDEX gateway_attempts_in_doubt ON gateway_attempts (created_at) WHERE state IN ('open', 'voiding');
 
 CREATE TABLE gateways (
     name       text        NOT NULL PRIMARY KEY,

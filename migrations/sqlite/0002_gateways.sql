@@ -3,7 +3,7 @@
 
 CREATE TABLE transactions_new (
     id                BLOB    NOT NULL PRIMARY KEY,
-    kind              TEXT    NOT NULL CHECK (kind IN ('payment', 'deposit', 'withdrawal')),
+    kind              TEXT    NOT NULL DEFAULT 'payment' CHECK (kind IN ('payment', 'deposit', 'withdrawal')),
     customer_id       TEXT    NOT NULL,
     description       TEXT    NOT NULL,
     amount            INTEGER NOT NULL CHECK (amount > 0),
@@ -23,7 +23,7 @@ CREATE TABLE transactions_new (
     gateway           TEXT,
     gateway_reference TEXT,
     version           INTEGER NOT NULL, -- counts every write
-    sequence          INTEGER NOT NULL, -- counts its events
+    sequence          INTEGER NOT NULL DEFAULT 1, -- counts its events
     created_at        INTEGER NOT NULL,
     updated_at        INTEGER NOT NULL,
     sealed_card       BLOB, -- ciphertext, erased by the write that ends authorization
@@ -43,8 +43,16 @@ FROM transactions;
 DROP TABLE transactions;
 ALTER TABLE transactions_new RENAME TO transactions;
 CREATE INDEX transactions_by_customer ON transactions (customer_id, kind, id);
--- What shredding looks for.
-CREATE INDEX transactions_with_card ON transactions (id) WHERE sealed_card IS NOT NULL;
+-- What shredding, rotation and the search for lost messages look for.
+CREATE INDEX transactions_processing ON transactions (id) WHERE status = 'processing';
+
+-- The release before, while it still runs or after a roll-back, knows no sequence and numbers events by the version. No later
+-- release changes a status without an event.
+CREATE TRIGGER transactions_number_events AFTER UPDATE OF status ON transactions
+    WHEN NEW.status <> OLD.status AND NEW.sequence = OLD.sequence
+BEGIN
+    UPDATE transactions SET sequence = version WHERE id = NEW.id;
+END;
 
 -- What a gateway is asked, written before it is asked. Every write of a row moves the version of its transaction on.
 CREATE TABLE gateway_attempts (
@@ -63,6 +71,8 @@ CREATE TABLE gateway_attempts (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX gateway_attempts_due ON gateway_attempts (check_at) WHERE check_at IS NOT NULL;
+-- Those that may have charged: not the many that wait for a callback.
+CREATE INDEX gateway_attempts_in_doubt ON gateway_attempts (created_at) WHERE state IN ('open', 'voiding');
 
 CREATE TABLE gateways (
     name       TEXT    NOT NULL PRIMARY KEY,

@@ -95,11 +95,33 @@ impl AttemptStore for PgStore {
     async fn count_overdue(&self, overdue: DateTime<Utc>) -> Result<u64, StoreError> {
         let count = repeat(|| {
             let query = sqlx::query_scalar!(
-                r#"SELECT count(*) AS "count!" FROM gateway_attempts WHERE check_at < $1"#,
+                r#"SELECT count(*) AS "count!" FROM gateway_attempts
+                WHERE state IN ('open', 'voiding') AND created_at < $1"#,
                 overdue
             );
             query.fetch_one(&self.reads)
         });
         Ok(count.await?.unsigned_abs())
+    }
+
+    /// Attempts are looked up by their transaction: asking for `NOT EXISTS` would tempt the planner to read all that are due.
+    async fn stalled(
+        &self,
+        created: DateTime<Utc>,
+        after: Option<TransactionId>,
+        limit: u32,
+    ) -> Result<Vec<TransactionId>, StoreError> {
+        let ids = repeat(|| {
+            let query = sqlx::query_scalar!(
+                "SELECT id FROM transactions AS t WHERE status = 'processing' AND id > $1 AND created_at < $2 \
+                 AND 0 = (SELECT count(*) FROM gateway_attempts AS a WHERE a.transaction_id = t.id \
+                 AND a.state IN ('open', 'pending', 'voiding')) ORDER BY id LIMIT $3",
+                after.map_or(Uuid::nil(), |id| id.0),
+                created,
+                i64::from(limit)
+            );
+            query.fetch_all(&self.reads)
+        });
+        Ok(ids.await?.into_iter().map(TransactionId).collect())
     }
 }

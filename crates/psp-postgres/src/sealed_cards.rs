@@ -41,7 +41,7 @@ impl SealedCards for PgStore {
         let erased = repeat(|| {
             let query = sqlx::query!(
                 "UPDATE transactions SET sealed_card = NULL WHERE id = ANY (ARRAY (SELECT id FROM transactions \
-                 WHERE sealed_card IS NOT NULL AND created_at < $1 ORDER BY id LIMIT $2 \
+                 WHERE status = 'processing' AND sealed_card IS NOT NULL AND created_at < $1 ORDER BY id LIMIT $2 \
                  FOR UPDATE SKIP LOCKED))",
                 created_before,
                 i64::from(limit)
@@ -58,7 +58,7 @@ impl PgStore {
             let query = sqlx::query_as!(
                 Row,
                 r#"SELECT id, sealed_card AS "sealed_card!" FROM transactions
-                WHERE sealed_card IS NOT NULL AND id > $1 ORDER BY id LIMIT $2"#,
+                WHERE status = 'processing' AND sealed_card IS NOT NULL AND id > $1 ORDER BY id LIMIT $2"#,
                 after,
                 limit
             );

@@ -26,19 +26,20 @@ const WHOLE: [&str; 7] = [
     "outbox_pending",
     "outbox_dead",
     "payables_due",
-    "transactions_with_card",
+    "transactions_processing",
     "gateways_pkey",
     "gateway_routes_pkey",
     "gateway_health_pkey",
 ];
 
-/// 50,000 payments of 100 customers, two thirds of them settled, some messages pending; an attempt, a callback and a card
-/// for each.
+/// 50,000 payments of 100 customers, some of them processing, two thirds settled, some messages pending; an attempt, a callback
+/// and a card for each.
 const FILL: &str = "
 INSERT INTO transactions (id, customer_id, description, amount, currency, payment_method, card_holder_name, card_expiry,
-    card_last_four, card_brand, installments, waiting_payables, status, version, created_at, updated_at)
+    card_last_four, card_brand, installments, waiting_payables, status, version, created_at, updated_at, sealed_card)
 SELECT gen_random_uuid(), 'customer-' || n % 100, 'Lightsaber', 2500, 'BRL', 'credit_card', 'Luke', 202510, '1111', 'visa', 1,
-    1, 'pending_payment', 2, now(), now() FROM generate_series(1, 50000) AS n;
+    1, CASE WHEN n % 50 = 0 THEN 'processing' ELSE 'pending_payment' END, 2, now(), now(), CASE WHEN n % 50 = 0 THEN 'x'::bytea END
+FROM generate_series(1, 50000) AS n;
 INSERT INTO payables (id, transaction_id, installment, customer_id, currency, fee_percent, fee, receivable, status,
     payment_date, created_at, updated_at)
 SELECT gen_random_uuid(), id, 1, customer_id, 'BRL', 5, 125, 2375,

@@ -61,7 +61,20 @@ async fn a_service_login_may_use_the_tables_and_not_change_the_schema() {
     for allowed in ["DELETE FROM transactions", "SELECT * FROM _sqlx_migrations"] {
         service.execute(allowed).await.unwrap();
     }
-    for denied in ["CREATE TABLE t ()", "DROP TABLE payables", "TRUNCATE payables", "DELETE FROM _sqlx_migrations"] {
+    // A write that the trigger of the schema adds to.
+    let (transaction, created) = fixtures::create(&fixtures::new_transaction(), FixedClock::default().now());
+    let TransactionWrite::Insert(_, sealed) = &created.transaction else { panic!("not an insert") };
+    write(&mut service, &transaction, sealed.as_ref()).await;
+    update(&mut service, fixtures::fail(&transaction, transaction.created_at).transaction.transaction()).await;
+    let sequence: i64 = sqlx::query_scalar("SELECT sequence FROM transactions").fetch_one(&mut service).await.unwrap();
+    assert_eq!(sequence, 2);
+    for denied in [
+        "CREATE TABLE t ()",
+        "DROP TABLE payables",
+        "DROP FUNCTION transactions_number_events",
+        "TRUNCATE payables",
+        "DELETE FROM _sqlx_migrations",
+    ] {
         let error = service.execute(denied).await.unwrap_err();
         let code = error.as_database_error().and_then(|error| error.code().map(String::from));
         assert_eq!(code.as_deref(), Some("42501"), "{denied}: {error}");
@@ -96,6 +109,22 @@ async fn write(connection: &mut PgConnection, t: &Transaction, sealed: Option<&S
         .bind(sealed.map(|card| &*card.0))
         .bind(i16::from(t.status == TransactionStatus::PendingPayment));
     query.execute(connection).await.unwrap();
+}
+
+/// Writes a new state of a payment as the first release did.
+async fn update(connection: &mut PgConnection, t: &Transaction) {
+    let sql = "UPDATE transactions AS t SET status = u.status, status_reason = u.status_reason, gateway = u.gateway, \
+               gateway_reference = u.gateway_reference, waiting_payables = u.waiting_payables, version = u.version, \
+               updated_at = u.updated_at, sealed_card = NULL \
+               FROM (SELECT $1::uuid, $2::bigint, $3::text, $4::text, $5::text, $6::text, $7::smallint, $8::bigint, $9::timestamptz) \
+               AS u (id, expected, status, status_reason, gateway, gateway_reference, waiting_payables, version, updated_at) \
+               WHERE t.id = u.id AND t.version = u.expected";
+    let gateway = t.gateway.as_ref();
+    let query =
+        sqlx::query(sql).bind(t.id.0).bind(t.version - 1).bind(t.status.as_str()).bind(t.status_reason.as_deref());
+    let query = query.bind(gateway.map(|g| g.gateway.as_str())).bind(gateway.map(|g| &*g.reference));
+    let query = query.bind(i16::from(t.status == TransactionStatus::PendingPayment)).bind(t.version).bind(t.updated_at);
+    assert_eq!(query.execute(connection).await.unwrap().rows_affected(), 1);
 }
 
 async fn write_event(connection: &mut PgConnection, event: &Event) {
@@ -181,5 +210,46 @@ async fn payments_of_the_first_release_are_read_back_and_go_on() {
         assert_eq!((paid.status, paid.version, paid.sequence), (TransactionStatus::Paid, version, 3));
         assert_eq!(sequences(&database.url, transaction).await, [1, 2, 3]);
     }
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_first_release_writes_during_an_upgrade_goes_on() {
+    let database = servers::database().await;
+    let clock = Arc::new(FixedClock::default());
+    let now = clock.now();
+    let store = PgStore::open(PgOptions::new(&*database.url), clock.clone()).await.unwrap();
+    let mut connection = PgConnection::connect(&database.url).await.unwrap();
+
+    // One that this release opened an attempt of, and the first one approves: it numbers events by the version.
+    let (opened, created) = fixtures::create(&fixtures::payment("123", 2500, 1), now);
+    let attempt = fixtures::attempt(&opened, 1, now);
+    let opens = ChangeSet::of_attempts(opened, vec![attempt]);
+    let opened = opens.transaction.transaction().clone();
+    assert_eq!(store.apply_all(vec![created, opens]).await.unwrap(), [Verdict::Applied, Verdict::Applied]);
+    let mut approval = fixtures::approve(&opened, now);
+    approval.events[0].sequence = approval.transaction.transaction().version;
+    update(&mut connection, approval.transaction.transaction()).await;
+    write_payable(&mut connection, &approval).await;
+    write_event(&mut connection, &approval.events[0]).await;
+    // One that the first release created, and this one approves.
+    let (old, created) = fixtures::create(&fixtures::payment("123", 1000, 1), now);
+    let TransactionWrite::Insert(_, sealed) = &created.transaction else { panic!("not an insert") };
+    write(&mut connection, &old, sealed.as_ref()).await;
+    write_event(&mut connection, &created.events[0]).await;
+    assert_eq!(store.apply(fixtures::approve(&old, now)).await.unwrap(), Verdict::Applied);
+
+    let run_id = SettlementRunId(Uuid::from_u128(1));
+    assert_eq!(store.plan_run(run_id, now + chrono::Days::new(31), 10, now).await.unwrap(), 1);
+    let settled = store.settle_chunk(SettlementChunk { run_id, number: 1 }, now).await.unwrap().unwrap();
+    assert_eq!((settled.payables, settled.transactions), (2, 2));
+    let customer = fixtures::customer("123");
+    for (id, version, events) in [(opened.id, 4, [1, 3, 4]), (old.id, 3, [1, 2, 3])] {
+        let paid = TransactionReader::find(&*store, &customer, id).await.unwrap().unwrap();
+        assert_eq!((paid.kind, paid.status), (TransactionKind::Payment, TransactionStatus::Paid));
+        assert_eq!((paid.version, paid.sequence), (version, version));
+        assert_eq!(sequences(&database.url, &paid).await, events);
+    }
+    connection.close().await.unwrap();
     store.close().await;
 }

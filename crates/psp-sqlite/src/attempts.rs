@@ -60,7 +60,13 @@ pub(crate) const MOVE_CHECKS: &str = concat!(
     ")"
 );
 
-pub(crate) const OVERDUE: &str = "SELECT count(*) FROM gateway_attempts WHERE check_at < ?";
+pub(crate) const OVERDUE: &str =
+    "SELECT count(*) FROM gateway_attempts WHERE state IN ('open', 'voiding') AND created_at < ?";
+
+/// Walks the index of what is processing from a transaction on.
+pub(crate) const STALLED: &str = "SELECT id FROM transactions INDEXED BY transactions_processing \
+     WHERE status = 'processing' AND id > ?1 AND created_at < ?2 AND NOT EXISTS \
+     (SELECT 1 FROM gateway_attempts WHERE transaction_id = transactions.id AND check_at IS NOT NULL) ORDER BY id LIMIT ?3";
 
 /// Writes attempts that are new or changed.
 pub(crate) async fn write(connection: &mut SqliteConnection, rows: &[&Attempt]) -> Result<(), sqlx::Error> {
@@ -111,6 +117,18 @@ impl AttemptStore for SqliteStore {
         let query = sqlx::query_scalar(OVERDUE).bind(millis(overdue));
         let count: i64 = query.fetch_one(&self.readers).await.map_err(unavailable)?;
         Ok(count.unsigned_abs())
+    }
+
+    async fn stalled(
+        &self,
+        created: DateTime<Utc>,
+        after: Option<TransactionId>,
+        limit: u32,
+    ) -> Result<Vec<TransactionId>, StoreError> {
+        let after = after.map_or(Uuid::nil(), |id| id.0);
+        let query = sqlx::query_scalar(STALLED).bind(after).bind(millis(created)).bind(limit);
+        let ids: Vec<Uuid> = query.fetch_all(&self.readers).await.map_err(unavailable)?;
+        Ok(ids.into_iter().map(TransactionId).collect())
     }
 }
 

@@ -19,8 +19,10 @@ macro_rules! select {
     };
 }
 
-const INSERT: &str = "INSERT INTO gateway_callbacks (id, transaction_id, gateway, gateway_reference, status, amount, \
-                      currency, received_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
+/// No more than the last parameter of one transaction.
+pub(crate) const INSERT: &str = "INSERT INTO gateway_callbacks (id, transaction_id, gateway, gateway_reference, status, amount, \
+                      currency, received_at) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 \
+                      WHERE (SELECT count(*) FROM gateway_callbacks WHERE transaction_id = ?2) < ?9 \
                       ON CONFLICT DO NOTHING";
 
 pub(crate) const KNOWN: &str = "SELECT EXISTS (SELECT 1 FROM gateway_callbacks WHERE transaction_id = ? AND gateway = ? \
@@ -48,7 +50,8 @@ impl CallbackStore for SqliteStore {
             .bind(&*callback.status)
             .bind(callback.amount.map(Money::minor))
             .bind(callback.amount.map(|amount| amount.currency().code()))
-            .bind(millis(callback.received_at));
+            .bind(millis(callback.received_at))
+            .bind(Callback::MAX_PER_TRANSACTION);
         let stored = query.execute(&mut *database).await.map_err(unavailable)?.rows_affected();
         if stored == 0 {
             database.rollback().await.map_err(unavailable)?;

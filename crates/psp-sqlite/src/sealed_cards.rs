@@ -14,7 +14,8 @@ pub(crate) struct Statements {
 }
 
 pub(crate) const TRANSACTIONS: Statements = Statements {
-    list: "SELECT id, sealed_card FROM transactions WHERE sealed_card IS NOT NULL AND id > ? ORDER BY id LIMIT ?",
+    list: "SELECT id, sealed_card FROM transactions INDEXED BY transactions_processing \
+           WHERE status = 'processing' AND sealed_card IS NOT NULL AND id > ? ORDER BY id LIMIT ?",
     replace: "UPDATE transactions SET sealed_card = ?3 WHERE id = ?1 AND sealed_card = ?2",
 };
 
@@ -23,9 +24,10 @@ pub(crate) const TOKENS: Statements = Statements {
     replace: "UPDATE card_tokens SET sealed_card = ?3 WHERE token = ?1 AND sealed_card = ?2",
 };
 
-/// The index of cards is walked from the oldest.
+/// The index of what is processing is walked from the oldest.
 pub(crate) const SHRED: &str = "UPDATE transactions SET sealed_card = NULL WHERE id IN \
-    (SELECT id FROM transactions WHERE sealed_card IS NOT NULL AND created_at < ? ORDER BY id LIMIT ?)";
+    (SELECT id FROM transactions INDEXED BY transactions_processing \
+     WHERE status = 'processing' AND sealed_card IS NOT NULL AND created_at < ? ORDER BY id LIMIT ?)";
 
 fn statements(place: CardPlace) -> Statements {
     match place {

@@ -48,6 +48,20 @@ async fn write(connection: &mut SqliteConnection, t: &Transaction, sealed: Optio
     query.execute(connection).await.unwrap();
 }
 
+/// Writes a new state of a payment as the first release did.
+async fn update(connection: &mut SqliteConnection, t: &Transaction) {
+    let sql = "WITH new AS (SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?)) WHERE column1 IS NOT NULL) UPDATE transactions \
+               SET status = new.column3, status_reason = new.column4, gateway = new.column5, gateway_reference = new.column6, \
+               version = new.column7, updated_at = new.column8, sealed_card = NULL \
+               FROM new WHERE transactions.id = new.column1 AND transactions.version = new.column2";
+    let gateway = t.gateway.as_ref();
+    let query =
+        sqlx::query(sql).bind(t.id.0).bind(t.version - 1).bind(t.status.as_str()).bind(t.status_reason.as_deref());
+    let query = query.bind(gateway.map(|g| g.gateway.as_str())).bind(gateway.map(|g| &*g.reference));
+    let query = query.bind(t.version).bind(t.updated_at.timestamp_millis());
+    assert_eq!(query.execute(connection).await.unwrap().rows_affected(), 1);
+}
+
 async fn write_event(connection: &mut SqliteConnection, event: &Event) {
     let sql = "INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?)";
     let query = sqlx::query(sql).bind(event.id.0).bind(event.kind.as_str()).bind(event.aggregate_id);
@@ -127,5 +141,47 @@ async fn payments_of_the_first_release_are_read_back_and_go_on() {
         assert_eq!((paid.status, paid.version, paid.sequence), (TransactionStatus::Paid, version, 3));
         assert_eq!(sequences(&url, transaction).await, [1, 2, 3]);
     }
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_first_release_writes_during_an_upgrade_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", dir.path().join("psp.db").display());
+    let clock = Arc::new(FixedClock::default());
+    let now = clock.now();
+    let store = SqliteStore::open(SqliteOptions::new(&*url), clock.clone()).await.unwrap();
+    let mut connection = SqliteConnection::connect(&url).await.unwrap();
+
+    // One that this release opened an attempt of, and the first one approves: it numbers events by the version.
+    let (opened, created) = fixtures::create(&fixtures::payment("123", 2500, 1), now);
+    let attempt = fixtures::attempt(&opened, 1, now);
+    let opens = ChangeSet::of_attempts(opened, vec![attempt]);
+    let opened = opens.transaction.transaction().clone();
+    assert_eq!(store.apply_all(vec![created, opens]).await.unwrap(), [Verdict::Applied, Verdict::Applied]);
+    let mut approval = fixtures::approve(&opened, now);
+    approval.events[0].sequence = approval.transaction.transaction().version;
+    update(&mut connection, approval.transaction.transaction()).await;
+    write_payable(&mut connection, &approval).await;
+    write_event(&mut connection, &approval.events[0]).await;
+    // One that the first release created, and this one approves.
+    let (old, created) = fixtures::create(&fixtures::payment("123", 1000, 1), now);
+    let TransactionWrite::Insert(_, sealed) = &created.transaction else { panic!("not an insert") };
+    write(&mut connection, &old, sealed.as_ref()).await;
+    write_event(&mut connection, &created.events[0]).await;
+    assert_eq!(store.apply(fixtures::approve(&old, now)).await.unwrap(), Verdict::Applied);
+
+    let run_id = SettlementRunId(Uuid::from_u128(1));
+    assert_eq!(store.plan_run(run_id, now + chrono::Days::new(31), 10, now).await.unwrap(), 1);
+    let settled = store.settle_chunk(SettlementChunk { run_id, number: 1 }, now).await.unwrap().unwrap();
+    assert_eq!((settled.payables, settled.transactions), (2, 2));
+    let customer = fixtures::customer("123");
+    for (id, version, events) in [(opened.id, 4, [1, 3, 4]), (old.id, 3, [1, 2, 3])] {
+        let paid = TransactionReader::find(&*store, &customer, id).await.unwrap().unwrap();
+        assert_eq!((paid.kind, paid.status), (TransactionKind::Payment, TransactionStatus::Paid));
+        assert_eq!((paid.version, paid.sequence), (version, version));
+        assert_eq!(sequences(&url, &paid).await, events);
+    }
+    connection.close().await.unwrap();
     store.close().await;
 }

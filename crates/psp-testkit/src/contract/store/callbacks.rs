@@ -87,6 +87,21 @@ pub async fn a_callback_that_comes_to_many_at_once_is_stored_once(ports: Ports) 
     assert_eq!(stored.len(), 1);
 }
 
+pub async fn a_transaction_has_a_bounded_number_of_callbacks(ports: Ports) {
+    let first = callback(&ports);
+    let numbered = |n: u32| Callback { gateway_reference: format!("ref-{n}"), ..again(&first) };
+    for n in 0..Callback::MAX_PER_TRANSACTION {
+        assert!(ports.callbacks.receive(&numbered(n)).await.unwrap(), "number {n}");
+    }
+    let surplus = numbered(Callback::MAX_PER_TRANSACTION);
+    assert!(!ports.callbacks.receive(&surplus).await.unwrap());
+    assert!(!ports.callbacks.is_known(&surplus).await.unwrap());
+    assert_eq!(ports.callbacks.find_callback(surplus.id).await.unwrap(), None);
+    assert!(ports.callbacks.receive(&callback(&ports)).await.unwrap(), "of another transaction");
+    let sent = messages(&ports, QueueName::GatewayCallbacks).await;
+    assert_eq!(sent, Callback::MAX_PER_TRANSACTION as usize + 1);
+}
+
 pub async fn a_callback_keeps_its_first_outcome(ports: Ports) {
     let now = ports.clock.now();
     for outcome in CallbackOutcome::ALL {

@@ -89,10 +89,12 @@ macro_rules! store_contract {
             a_sweep_asks_again_after_as_long_as_the_attempt_is_old_within_bounds
             a_sweep_moves_no_version
             sweeps_at_once_take_each_attempt_once
-            attempts_that_nobody_asked_for_are_counted
+            attempts_that_may_have_charged_are_counted_once_they_are_old
+            transactions_whose_message_was_lost_are_found_oldest_first
             a_callback_is_stored_with_its_message
             a_callback_that_comes_twice_is_stored_once
             a_callback_that_comes_to_many_at_once_is_stored_once
+            a_transaction_has_a_bounded_number_of_callbacks
             a_callback_keeps_its_first_outcome
             callbacks_are_found_by_their_outcome_newest_first
             a_card_is_found_by_its_token_until_it_expires

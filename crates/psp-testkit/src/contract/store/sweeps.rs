@@ -8,7 +8,7 @@ use psp_domain::{Attempt, AttemptState, ChangeSet, QueueName, Transaction, Trans
 use uuid::Uuid;
 
 use super::attempts::{loaded, open};
-use super::{create, received};
+use super::{approved, create, received};
 use crate::{Ports, fixtures};
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -148,13 +148,42 @@ pub async fn sweeps_at_once_take_each_attempt_once(ports: Ports) {
     assert_eq!(by_transaction.into_keys().collect::<HashSet<_>>(), ids);
 }
 
-pub async fn attempts_that_nobody_asked_for_are_counted(ports: Ports) {
-    let now = ports.clock.now();
-    for seconds in [-90, -61, -60, 0, 60] {
-        with_attempt(&ports, AttemptState::Open, Some(now + TimeDelta::seconds(seconds))).await;
+pub async fn attempts_that_may_have_charged_are_counted_once_they_are_old(ports: Ports) {
+    let opened = ports.clock.now();
+    for state in AttemptState::ALL {
+        with_attempt(&ports, state, state.is_unresolved().then_some(opened)).await;
     }
-    with_attempt(&ports, AttemptState::Approved, None).await;
-    assert_eq!(ports.attempts.count_overdue(now - TimeDelta::minutes(1)).await.unwrap(), 2);
+    ports.clock.advance(MINUTE);
+    let later = ports.clock.now();
+    with_attempt(&ports, AttemptState::Open, Some(later)).await;
+    assert_eq!(ports.attempts.count_overdue(opened).await.unwrap(), 0);
+    assert_eq!(ports.attempts.count_overdue(later).await.unwrap(), 2, "open and voiding");
     assert_eq!(ports.attempts.sweep(sweep(&ports, 10)).await.unwrap(), 4);
-    assert_eq!(ports.attempts.count_overdue(now).await.unwrap(), 0);
+    assert_eq!(ports.attempts.count_overdue(later).await.unwrap(), 2, "to ask is not to be answered");
+}
+
+pub async fn transactions_whose_message_was_lost_are_found_oldest_first(ports: Ports) {
+    let begun = ports.clock.now();
+    let mut lost = Vec::new();
+    for state in [None, Some(AttemptState::NotTaken), None, Some(AttemptState::Voided), None] {
+        lost.push(match state {
+            None => create(&ports, "123", 2500, 1).await.id,
+            Some(state) => with_attempt(&ports, state, None).await.id,
+        });
+        ports.clock.advance(MINUTE);
+        approved(&ports, "123", 2500, 1).await;
+        for state in [AttemptState::Open, AttemptState::Pending, AttemptState::Voiding] {
+            with_attempt(&ports, state, Some(begun)).await;
+        }
+    }
+    ports.clock.advance(MINUTE);
+    let now = ports.clock.now();
+    create(&ports, "123", 2500, 1).await;
+    let stalled = async |created, after, limit| ports.attempts.stalled(created, after, limit).await.unwrap();
+    assert_eq!(stalled(now, None, 100).await, lost);
+    assert_eq!(stalled(now, None, 2).await, lost[..2]);
+    assert_eq!(stalled(now, Some(lost[1]), 2).await, lost[2..4]);
+    assert_eq!(stalled(now, Some(lost[4]), 2).await, []);
+    assert_eq!(stalled(begun + TimeDelta::minutes(2), None, 100).await, lost[..2]);
+    assert_eq!(stalled(begun, None, 100).await, []);
 }
