@@ -233,7 +233,7 @@ pub(crate) enum Job {
         #[arg(long)]
         json: bool,
     },
-    /// Have gateways asked for what they have not answered in time
+    /// Have gateways asked for what they have not answered in time, and workers for transactions whose message was lost
     SweepAttempts,
     /// Delete expired idempotency keys
     PurgeIdempotencyKeys,

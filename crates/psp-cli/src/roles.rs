@@ -193,11 +193,9 @@ async fn start_worker(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mu
             (name.as_str(), Ok(()))
         });
     }
-    let (attempts, clock) = (Arc::clone(&wiring.store.attempts), Arc::clone(&wiring.sources.clock));
-    let (pause, least) = (wiring.settings.sweep_interval, wiring.settings.authorize.check_after);
-    let stop = stop.clone();
+    let (sweeps, pause, stop) = (wiring.sweeps(), wiring.settings.sweep_interval, stop.clone());
     parts.spawn(async move {
-        psp_jobs::sweep_until(&*attempts, &*clock, pause, least, stop).await;
+        psp_jobs::sweep_until(&sweeps, pause, stop).await;
         ("sweeps", Ok(()))
     });
     Ok(())

@@ -15,6 +15,7 @@ use psp_domain::usecases::{
 };
 use psp_domain::{GatewayRecord, QueueName};
 use psp_gateways::Directory;
+use psp_jobs::Sweeps;
 use psp_postgres::{PgLeadership, PgOptions, PgStore};
 use psp_rest::{RestOptions, RestPorts};
 use psp_sqlite::SqliteStore;
@@ -286,6 +287,16 @@ impl Wiring {
     /// The gateway that is there without any in the store.
     pub(crate) fn built_in(&self) -> GatewayRecord {
         gateways::built_in(&self.settings, self.sources.clock.now())
+    }
+
+    pub(crate) fn sweeps(&self) -> Sweeps {
+        Sweeps {
+            attempts: Arc::clone(&self.store.attempts),
+            queue: Arc::clone(&self.store.queue),
+            clock: Arc::clone(&self.sources.clock),
+            least: self.settings.authorize.check_after,
+            budget: self.settings.authorize.budget,
+        }
     }
 
     pub(crate) fn retry_policy(&self) -> RetryPolicy {

@@ -1,11 +1,13 @@
-//! Jobs: settlement, housekeeping and rotation, on a schedule or once.
+//! Jobs: settlement, sweeps, housekeeping and rotation, on a schedule or once.
 
 mod cron;
 mod housekeeping;
 mod rotate;
 mod settle;
+mod sweep;
 
 pub use cron::{CronJob, InvalidSchedule, JobResult, run_cron};
-pub use housekeeping::{Shredded, purge_idempotency_keys, shred_cards, sweep_attempts, sweep_until};
+pub use housekeeping::{Shredded, purge_idempotency_keys, shred_cards};
 pub use rotate::{Rotation, RotationError, rotate_vault};
 pub use settle::{JobError, Summary, settle_payables};
+pub use sweep::{Stalled, StalledError, Sweeps, Swept, ask_for_stalled, sweep_attempts, sweep_until};

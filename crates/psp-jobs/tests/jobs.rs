@@ -8,15 +8,13 @@ use std::time::Duration;
 
 use psp_domain::ports::{Clock, SettlementChunk, Store, SystemClock};
 use psp_domain::usecases::{SettlePayables, Sources};
-use psp_jobs::{CronJob, JobError, purge_idempotency_keys, run_cron, settle_payables, sweep_attempts};
+use psp_jobs::{CronJob, JobError, purge_idempotency_keys, run_cron, settle_payables};
 use psp_testkit::clock::FixedClock;
 use psp_testkit::fakes::Memory;
 use psp_testkit::fixtures;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// The shortest time between two questions.
-const LEAST: chrono::TimeDelta = chrono::TimeDelta::minutes(1);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn approved(count: usize) -> (Arc<Memory>, SettlePayables, chrono::NaiveDate) {
@@ -127,20 +125,4 @@ async fn runs_never_overlap_failures_end_nothing_and_stopping_waits() {
     cron.await.unwrap().unwrap();
     assert_eq!((running.load(Ordering::SeqCst), overlaps.load(Ordering::SeqCst)), (0, 0));
     assert!(runs.load(Ordering::SeqCst) >= 4, "the run under way was waited for");
-}
-
-#[tokio::test]
-async fn a_sweep_asks_for_every_attempt_whose_time_has_come_and_for_no_other() {
-    let clock = Arc::new(FixedClock::default());
-    let memory = Arc::new(Memory::new(clock.clone()));
-    for _ in 0..1_500 {
-        let (transaction, created) = fixtures::create(&fixtures::new_transaction(), clock.now());
-        let attempt = fixtures::attempt(&transaction, 1, clock.now());
-        memory.apply(created).await.unwrap();
-        memory.apply(psp_domain::ChangeSet::of_attempts(transaction, vec![attempt])).await.unwrap();
-    }
-    assert_eq!(sweep_attempts(&*memory, &*clock, LEAST).await.unwrap(), 0, "their time has not come");
-    clock.advance(Duration::from_mins(1));
-    assert_eq!(sweep_attempts(&*memory, &*clock, LEAST).await.unwrap(), 1_500);
-    assert_eq!(sweep_attempts(&*memory, &*clock, LEAST).await.unwrap(), 0, "they were asked for");
 }

@@ -81,9 +81,21 @@ async fn purge(wiring: &Wiring) -> anyhow::Result<()> {
 }
 
 async fn sweep(wiring: &Wiring) -> anyhow::Result<()> {
-    let least = wiring.settings.authorize.check_after;
-    let attempts = psp_jobs::sweep_attempts(&*wiring.store.attempts, &*wiring.sources.clock, least).await?;
-    answer(format_args!("{attempts} unresolved attempts are asked for"))
+    let sweeps = wiring.sweeps();
+    let swept = psp_jobs::sweep_attempts(&sweeps).await?;
+    swept.warn_if_overdue();
+    let (mut stalled, mut after) = (0, None);
+    loop {
+        let batch = psp_jobs::ask_for_stalled(&sweeps, after).await?;
+        (stalled, after) = (stalled + batch.count, batch.last);
+        if after.is_none() {
+            break;
+        }
+    }
+    answer(format_args!(
+        "{} unresolved attempts are asked for, {stalled} transactions whose message was lost",
+        swept.asked
+    ))
 }
 
 async fn shred(wiring: &Wiring) -> anyhow::Result<()> {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use psp_domain::ports::{Clock, DeadLetter, DeadLetters, Delivery, Message, Queue, QueueDepth, QueueError};
-use psp_domain::{Event, MessageId, QueueName};
+use psp_domain::{Event, EventKind, MessageId, QueueName};
 use tokio::time::{Instant, timeout_at};
 
 use super::Memory;
@@ -107,7 +107,11 @@ impl Queue for Memory {
 
     async fn ack(&self, deliveries: &[Delivery]) -> Result<(), QueueError> {
         for delivery in deliveries {
-            self.under_lease(delivery, |stored| stored.visible_at = None);
+            let was_held = self.under_lease(delivery, |stored| stored.visible_at = None);
+            // An event stays; a command goes.
+            if was_held && EventKind::from_name(&delivery.message.kind).is_none() {
+                self.state().messages.remove(&delivery.message.id.0);
+            }
         }
         Ok(())
     }

@@ -1,0 +1,171 @@
+//! Sweeps: for attempts that a gateway has not answered, and for transactions whose message was lost. Workers do the asking.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use psp_domain::ports::{AttemptStore, Clock, Queue, QueueError, StoreError, Sweep, check_message};
+use psp_domain::{MessageId, TransactionId};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// The most rows of one write.
+const BATCH: u32 = 1_000;
+/// The longest time between two questions about one attempt.
+const MOST_BETWEEN: TimeDelta = TimeDelta::hours(1);
+/// How long after it was opened an attempt may have charged before it counts as overdue.
+const OVERDUE: TimeDelta = TimeDelta::minutes(15);
+/// The shortest pause between two looks for lost messages.
+const LEAST_LOOK: Duration = Duration::from_secs(1);
+/// How many pauses pass before the log says again that attempts are overdue.
+const WARN_AGAIN: u32 = 10;
+
+/// What sweeps need.
+pub struct Sweeps {
+    /// Where attempts are.
+    pub attempts: Arc<dyn AttemptStore>,
+    /// The store's own queue: the outbox, where there is a broker behind it.
+    pub queue: Arc<dyn Queue>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// The shortest time between two questions about one attempt.
+    pub least: TimeDelta,
+    /// How old a transaction may be that no gateway answers for.
+    pub budget: TimeDelta,
+}
+
+/// What one sweep of attempts found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// Attempts whose time had come: they are asked for.
+    pub asked: u64,
+    /// Attempts that may have charged and that nobody has answered for long.
+    pub overdue: u64,
+}
+
+impl Swept {
+    /// Alarms look for this line.
+    pub fn warn_if_overdue(&self) {
+        if self.overdue > 0 {
+            tracing::warn!(count = self.overdue, "attempts are overdue");
+        }
+    }
+}
+
+/// One look for transactions whose message was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stalled {
+    /// How many there were.
+    pub count: u64,
+    /// Where the next look goes on; `None` where this one saw the last.
+    pub last: Option<TransactionId>,
+}
+
+/// Why a look failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StalledError {
+    /// They could not be found.
+    #[error("transactions whose message was lost cannot be looked for")]
+    Store(#[from] StoreError),
+    /// They could not be asked for.
+    #[error("transactions whose message was lost cannot be asked for")]
+    Queue(#[from] QueueError),
+}
+
+/// Asks for every attempt that is unresolved although its time has come: a callback did not come, a void failed, or a worker
+/// was killed. Whatever stays unresolved is asked for again, after [`Sweeps::least`] at first and an hour at last.
+///
+/// # Errors
+/// [`StoreError`]: the batches before it were asked for.
+pub async fn sweep_attempts(sweeps: &Sweeps) -> Result<Swept, StoreError> {
+    let now = sweeps.clock.now();
+    let overdue = sweeps.attempts.count_overdue(now - OVERDUE).await?;
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts of attempts fit 52 bits")]
+    metrics::gauge!("psp_attempts_overdue").set(overdue as f64);
+    let mut swept = Swept { asked: 0, overdue };
+    loop {
+        let sweep = Sweep { now, limit: BATCH, least: sweeps.least, most: MOST_BETWEEN.max(sweeps.least) };
+        let batch = sweeps.attempts.sweep(sweep).await?;
+        swept.asked += batch;
+        if batch < u64::from(BATCH) {
+            return Ok(swept);
+        }
+    }
+}
+
+/// Asks for one batch of transactions that are older than twice the budget, `processing`, and with no gateway: they would have
+/// ended long ago, so their message was lost. The oldest first, after the one named.
+///
+/// # Errors
+/// [`StalledError`]: none of the batch was asked for.
+pub async fn ask_for_stalled(sweeps: &Sweeps, after: Option<TransactionId>) -> Result<Stalled, StalledError> {
+    let created = sweeps.clock.now() - sweeps.budget * 2;
+    let ids = sweeps.attempts.stalled(created, after, BATCH).await?;
+    if ids.is_empty() {
+        return Ok(Stalled::default());
+    }
+    let messages = ids.iter().map(|id| check_message(stalled_message_id(*id), *id)).collect();
+    sweeps.queue.send(messages).await?;
+    let is_full = ids.len() == BATCH as usize;
+    Ok(Stalled { count: ids.len() as u64, last: ids.last().copied().filter(|_| is_full) })
+}
+
+/// The id of the message that asks for a stalled transaction. It is always the same, and a queue takes no message twice: while
+/// one waits, or is a dead letter, no look sends another. The transaction's own id is a `UUIDv7`, as those of other messages
+/// are, and this one is a `UUIDv8` of the same bits: no two are equal.
+fn stalled_message_id(transaction: TransactionId) -> MessageId {
+    const FROM_7_TO_8: u128 = 0xf << 76;
+    MessageId(Uuid::from_u128(transaction.0.as_u128() ^ FROM_7_TO_8))
+}
+
+/// Sweeps with that pause until stopped, and looks for lost messages once per budget, a batch at a look. Several processes may:
+/// each attempt is asked for by one of them.
+pub async fn sweep_until(sweeps: &Sweeps, pause: Duration, stop: CancellationToken) {
+    let mut ticks = delaying(pause);
+    let mut looks = delaying(sweeps.budget.to_std().unwrap_or_default().max(LEAST_LOOK));
+    let (mut warned, mut after) = (None, None);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => sweep(sweeps, &mut warned, pause * WARN_AGAIN).await,
+            _ = looks.tick() => look(sweeps, &mut after).await,
+        }
+    }
+}
+
+/// Ticks that never catch up.
+fn delaying(pause: Duration) -> Interval {
+    let mut ticks = interval(pause);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+async fn sweep(sweeps: &Sweeps, warned: &mut Option<Instant>, between: Duration) {
+    let swept = match sweep_attempts(sweeps).await {
+        Ok(swept) => swept,
+        Err(error) => return tracing::error!(error = &error as &dyn std::error::Error, "the sweep failed"),
+    };
+    if swept.asked > 0 {
+        tracing::info!(attempts = swept.asked, "gateways are asked for what they have not answered");
+    }
+    if swept.overdue > 0 && warned.is_none_or(|at| at.elapsed() >= between) {
+        *warned = Some(Instant::now());
+        swept.warn_if_overdue();
+    }
+}
+
+async fn look(sweeps: &Sweeps, after: &mut Option<TransactionId>) {
+    match ask_for_stalled(sweeps, *after).await {
+        Ok(stalled) => {
+            *after = stalled.last;
+            if stalled.count > 0 {
+                tracing::warn!(transactions = stalled.count, "transactions whose message was lost are asked for");
+            }
+        }
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the look for lost messages failed");
+        }
+    }
+}
