@@ -15,7 +15,6 @@ use psp_testkit::clock::FixedClock;
 use psp_testkit::fakes::Memory;
 use psp_testkit::fixtures;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::fmt::MakeWriter;
 
 const MINUTE: Duration = Duration::from_mins(1);
 const BUDGET: Duration = Duration::from_mins(15);
@@ -131,15 +130,9 @@ async fn looks_go_on_where_the_one_before_ended() {
     assert_eq!(ask_for_stalled(&sweeps, after).await.unwrap(), Stalled::default(), "the next one begins anew");
 }
 
-/// A log that the test reads.
+/// What was logged.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn count(&self, line: &str) -> usize {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap().matches(line).count()
-    }
-}
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -151,20 +144,24 @@ impl Write for Log {
     }
 }
 
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
+impl Log {
+    /// Gathers the log of this thread as long as the guard lives.
+    fn gather() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
+        (log, tracing::subscriber::set_default(subscriber.finish()))
+    }
 
-    fn make_writer(&'a self) -> Self {
-        self.clone()
+    fn count(&self, text: &str) -> usize {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap().matches(text).count()
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_overdue_is_told_at_once_and_every_tenth_sweep_and_what_is_lost_once_per_budget() {
     let (clock, memory, sweeps) = world();
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let (log, _logging) = Log::gather();
     open(&memory, &clock, AttemptState::Voiding).await;
     let lost = lose(&memory, &clock, 1).await;
     clock.advance(3 * BUDGET);
@@ -184,9 +181,7 @@ async fn what_is_overdue_is_told_at_once_and_every_tenth_sweep_and_what_is_lost_
 #[tokio::test(start_paused = true)]
 async fn where_all_is_well_nothing_is_told() {
     let (clock, memory, sweeps) = world();
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let (log, _logging) = Log::gather();
     open(&memory, &clock, AttemptState::Pending).await;
     open(&memory, &clock, AttemptState::Approved).await;
     let stop = CancellationToken::new();

@@ -86,5 +86,29 @@ async fn a_poison_message_is_a_dead_letter_that_can_be_replayed_or_discarded_and
     assert_eq!(place.run(&["dlq", "discard", "--all", "transactions"]), "0 discarded\n");
 }
 
+#[tokio::test]
+async fn payments_whose_message_was_discarded_or_lost_are_found_and_end() {
+    let environment = [("PSP_RETRY_BASE_MS", "1"), ("PSP_RETRY_MAX_MS", "5"), ("PSP_CARD_KEYS", KEYS[0])];
+    let place = Place::new(&environment);
+    let api = place.start(&["api"]).await;
+    api.post("123", &example()).await;
+    place.execute(&["DELETE FROM outbox"; 2]).await;
+    api.post("789", &example()).await;
+    let mut stranger = place.start_with(&["worker"], &[("PSP_CARD_KEYS", KEYS[1])]).await;
+    let begun = std::time::Instant::now();
+    while place.run(&["dlq", "discard", "--all", "transactions"]) != "1 discarded\n" {
+        assert!(begun.elapsed() < crate::support::PATIENCE, "no dead letter: {}", stranger.log());
+        crate::support::pause().await;
+    }
+    stranger.kill();
+    let _worker = place.start_with(&["worker"], &[("PSP_AUTHORIZATION_BUDGET_MS", "1000")]).await;
+    for customer in ["123", "789"] {
+        api.until(customer, "/transactions", |list| list[0]["status"] == "pending_payment").await;
+    }
+    assert_eq!(place.run(&["dlq", "list", "--json"]).trim(), "[]");
+    let swept = place.run(&["job", "sweep-attempts"]);
+    assert_eq!(swept, "0 unresolved attempts are asked for, 0 transactions whose message was lost\n");
+}
+
 const KEYS: [&str; 2] =
     ["AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="];
