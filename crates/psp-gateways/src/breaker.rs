@@ -45,7 +45,8 @@ impl BreakerOptions {
 
 /// A gateway behind a circuit breaker, which counts and times what it is asked.
 ///
-/// An error is a failure; an answer is a success, also when it is a decline. While the breaker is open, authorizations are
+/// An error is a failure; an answer is a success, also when it is a decline. [`GatewayError::Refused`] is neither: it tells
+/// about the request, and not how the gateway is. While the breaker is open, authorizations are
 /// [`GatewayError::Unavailable`] without a call. Everything else always passes, because it resolves money that this gateway
 /// alone knows of; while the breaker is not closed its outcome does not count. A call that is dropped counts as neither, so
 /// the gateway inside must end its calls in time by itself.
@@ -107,7 +108,7 @@ async fn run<T>(
     let begun = Instant::now();
     let answer = call.await;
     if let Some(permit) = permit {
-        permit.end(answer.is_ok());
+        permit.end(&answer);
     }
     metrics.record(begun.elapsed(), answer.as_ref().map_or_else(Outcome::of_error, outcome));
     answer
@@ -180,15 +181,19 @@ impl Phase {
     }
 }
 
-/// A call whose end counts. Dropped without one, it gives its place as the probe back.
+/// A call whose end counts. Without one that does, it gives its place as the probe back.
 struct Permit<'b> {
     breaker: &'b Breaker,
     era: u64,
 }
 
 impl Permit<'_> {
-    fn end(self, is_success: bool) {
-        self.breaker.end(self.era, is_success);
+    fn end<T>(self, answer: &Result<T, GatewayError>) {
+        match answer {
+            Ok(_) => self.breaker.end(self.era, true),
+            Err(GatewayError::Refused(_)) => {}
+            Err(GatewayError::Unavailable(_) | GatewayError::TimedOut) => self.breaker.end(self.era, false),
+        }
     }
 }
 
@@ -292,18 +297,20 @@ enum Outcome {
     Nothing,
     Voided,
     Unavailable,
+    Refused,
     TimedOut,
     CircuitOpen,
 }
 
 impl Outcome {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Approved,
         Self::Declined,
         Self::Pending,
         Self::Nothing,
         Self::Voided,
         Self::Unavailable,
+        Self::Refused,
         Self::TimedOut,
         Self::CircuitOpen,
     ];
@@ -316,6 +323,7 @@ impl Outcome {
             Self::Nothing => "nothing",
             Self::Voided => "voided",
             Self::Unavailable => "unavailable",
+            Self::Refused => "refused",
             Self::TimedOut => "timed_out",
             Self::CircuitOpen => "circuit_open",
         }
@@ -332,6 +340,7 @@ impl Outcome {
     fn of_error(error: &GatewayError) -> Self {
         match error {
             GatewayError::Unavailable(_) => Self::Unavailable,
+            GatewayError::Refused(_) => Self::Refused,
             GatewayError::TimedOut => Self::TimedOut,
         }
     }
@@ -339,7 +348,7 @@ impl Outcome {
     /// Whether a call of that operation can end so.
     fn is_of(self, operation: &str) -> bool {
         match self {
-            Self::Unavailable | Self::TimedOut => true,
+            Self::Unavailable | Self::Refused | Self::TimedOut => true,
             Self::Approved | Self::Declined | Self::Pending => operation != "void",
             Self::Nothing => operation == "find",
             Self::Voided => operation == "void",

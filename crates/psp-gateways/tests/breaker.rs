@@ -183,6 +183,28 @@ async fn one_request_at_a_time_is_the_probe_however_many_come_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_of_one_request_is_neither_a_failure_nor_a_success() {
+    let world = World::new();
+    let refusal = GatewayError::Refused("answered 422".into());
+    world.fail().await;
+    world.fail().await;
+    for _ in 0..5 {
+        world.scripted.answer(Duration::ZERO, Err(refusal.clone()));
+        assert_eq!(world.ask().await, Err(refusal.clone()));
+        world.scripted.fail_next(refusal.clone());
+        assert_eq!(world.gateway.void(reference()).await, Err(refusal.clone()));
+    }
+    world.assert(BreakerState::Closed, 2);
+    world.fail().await;
+    tokio::time::advance(OPEN).await;
+    world.scripted.answer(Duration::ZERO, Err(refusal.clone()));
+    assert_eq!(world.ask().await, Err(refusal), "as the probe");
+    world.assert(BreakerState::HalfOpen, 3);
+    world.ask().await.unwrap();
+    world.assert(BreakerState::Closed, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_probe_that_is_dropped_makes_way_for_the_next() {
     let world = World::opened().await;
     tokio::time::advance(OPEN).await;
