@@ -45,25 +45,31 @@ pub(crate) enum Reading {
     Answer(Answer),
     /// Nothing was decided under the reference.
     UnknownReference,
-    /// The gateway did not take this request.
-    NotTaken,
+    /// The gateway says that it takes nothing now: it did not take this request.
+    Unavailable,
+    /// The gateway says that it did not take this request.
+    Refused,
     /// It tells nothing: the gateway may have charged.
     Senseless,
 }
 
 impl Reading {
-    /// Of an answer that is no decision: what its status says.
-    pub(crate) fn of_status(status: StatusCode) -> Self {
-        let is_refusal = status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE;
-        if is_refusal { Self::NotTaken } else { Self::Senseless }
+    /// Of a refusal in the protocol's form: what its status says. Without that form somebody else may have answered, such as
+    /// a server in front of a gateway that has charged.
+    pub(crate) fn of_refusal(status: StatusCode) -> Self {
+        match status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Self::Unavailable,
+            status if status.is_client_error() => Self::Refused,
+            _ => Self::Senseless,
+        }
     }
 
     /// The error, where an answer was needed and this is none.
     pub(crate) fn error(&self, status: StatusCode) -> GatewayError {
+        let answered = || format!("answered {}", status.as_u16());
         match self {
-            Self::NotTaken | Self::UnknownReference => {
-                GatewayError::Unavailable(format!("answered {}", status.as_u16()))
-            }
+            Self::Unavailable => GatewayError::Unavailable(answered()),
+            Self::Refused | Self::UnknownReference => GatewayError::Refused(answered()),
             Self::Answer(_) | Self::Senseless => {
                 tracing::warn!(status = status.as_u16(), "the gateway's answer is none: the outcome is unknown");
                 GatewayError::TimedOut

@@ -48,8 +48,10 @@ pub struct HttpOptions {
 
 /// A gateway that speaks HTTP. Requests are signed, redirects not followed, bodies neither logged nor kept.
 ///
-/// An answer that says that the request was not taken is [`GatewayError::Unavailable`]: no connection, 429, 503, any other
-/// 4xx, and in XML a fault of the client. Everything else that is no decision is [`GatewayError::TimedOut`].
+/// Only what says in the protocol's form that the request was not taken is believed: with 429 and 503 it is
+/// [`GatewayError::Unavailable`], as is no connection; with any other 4xx, and in XML as a fault of the client, it is
+/// [`GatewayError::Refused`]. Everything else that is no decision is [`GatewayError::TimedOut`], also a bare 503: whoever
+/// stands in front of the gateway may have sent it after the gateway charged.
 pub struct HttpGateway {
     client: SignedClient,
     options: HttpOptions,

@@ -45,8 +45,9 @@ struct RefundBody {
     currency: &'static str,
 }
 
-/// The body of a refusal.
+/// The body of a refusal: nothing but that, because what others answer may have an `error`, too.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Refusal {
     error: String,
 }
@@ -109,16 +110,20 @@ fn written(content: &impl Serialize, capacity: usize) -> Result<Zeroizing<Vec<u8
 
 /// What an answer says.
 pub(crate) fn read(status: StatusCode, body: Option<&[u8]>) -> Reading {
-    match status {
-        StatusCode::OK => parsed(body).map_or(Reading::Senseless, Reading::Answer),
-        // Without that body somebody else may have answered.
-        StatusCode::NOT_FOUND if parsed(body).is_some_and(|Refusal { error }| error == UNKNOWN_REFERENCE) => {
+    if status == StatusCode::OK {
+        return parsed(body).map_or(Reading::Senseless, Reading::Answer);
+    }
+    match parsed(body) {
+        Some(Refusal { error }) if status == StatusCode::NOT_FOUND && error == UNKNOWN_REFERENCE => {
             Reading::UnknownReference
         }
-        status => Reading::of_status(status),
+        Some(Refusal { .. }) => Reading::of_refusal(status),
+        None => Reading::Senseless,
     }
 }
 
+/// An object; an array is none, though it could be read as the values of one.
 fn parsed<T: for<'de> Deserialize<'de>>(body: Option<&[u8]>) -> Option<T> {
-    serde_json::from_slice(body?).ok()
+    let body = body.filter(|body| body.trim_ascii_start().starts_with(b"{"))?;
+    serde_json::from_slice(body).ok()
 }

@@ -8,6 +8,9 @@ use crate::answer::{Answer, Question, Reading, Status, UNKNOWN_REFERENCE};
 use crate::soap::{self, Envelope, Fault, Message, Writer};
 use crate::transport::Outgoing;
 
+/// What a fault of the server names that has not begun to process the message.
+const TAKES_NOTHING: [&str; 2] = ["unavailable", "too_many_references"];
+
 /// The element that asks a question.
 fn operation(question: &Question<'_>) -> &'static str {
     match question {
@@ -76,18 +79,27 @@ pub(crate) fn read(question: &Question<'_>, status: StatusCode, body: Option<&[u
             let is_answer = message.operation.strip_suffix("Response") == Some(operation(question));
             answer(&message).filter(|_| is_answer).map_or(Reading::Senseless, Reading::Answer)
         }
-        // SOAP 1.1 has faults come with 500 (section 6.2), and `Client` say that the message was not processed (4.4.1).
-        (
-            StatusCode::INTERNAL_SERVER_ERROR | StatusCode::NOT_FOUND,
-            Some(Envelope::Fault(Fault { is_client: true, error })),
-        ) => {
-            if error.as_deref() == Some(UNKNOWN_REFERENCE) {
-                Reading::UnknownReference
-            } else {
-                Reading::NotTaken
-            }
+        (status, Some(Envelope::Fault(fault))) => refusal(status, &fault),
+        _ => Reading::Senseless,
+    }
+}
+
+/// What a fault says. SOAP 1.1 has faults come with 500 (section 6.2), and `Client` say that the message was not processed
+/// (4.4.1); `Server` may have begun to, unless it says otherwise.
+fn refusal(status: StatusCode, fault: &Fault) -> Reading {
+    let error = fault.error.as_deref().unwrap_or_default();
+    match status {
+        StatusCode::INTERNAL_SERVER_ERROR | StatusCode::NOT_FOUND if fault.is_client && error == UNKNOWN_REFERENCE => {
+            Reading::UnknownReference
         }
-        (status, _) => Reading::of_status(status),
+        StatusCode::INTERNAL_SERVER_ERROR if fault.is_client => Reading::Refused,
+        status if fault.is_client => Reading::of_refusal(status),
+        StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+            if TAKES_NOTHING.contains(&error) =>
+        {
+            Reading::Unavailable
+        }
+        _ => Reading::Senseless,
     }
 }
 

@@ -71,9 +71,40 @@ async fn only_a_gateway_that_does_not_know_the_reference_has_decided_nothing() {
     assert_eq!(unknown.find(id).await, Ok(None));
     assert!(!is_unknown(unknown.authorize(&request).await, &request));
     assert!(!is_unknown(unknown.void(id).await, &request), "nothing says that it is voided");
-    for body in ["", "Not Found", r#"{"error":"no_such_route"}"#] {
+    let more = r#"{"error":"unknown_reference","path":"/v1"}"#;
+    for (body, unknown) in [("", true), ("Not Found", true), (more, true), (r#"{"error":"no_such_route"}"#, false)] {
         let nobody = Parrot::answering(404, body).await;
-        assert!(!is_unknown(nobody.gateway(HttpProtocol::Json).find(id).await, &request), "{body}");
+        assert_eq!(is_unknown(nobody.gateway(HttpProtocol::Json).find(id).await, &request), unknown, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_says_in_its_body_that_nothing_was_taken_and_in_its_status_why() {
+    let request = request(NUMBER);
+    let id = request.reference;
+    let refusal = format!(r#"{{"error":"do not like {NUMBER} of Luke Skywalker"}}"#);
+    let unavailable = |status| GatewayError::Unavailable(format!("answered {status}"));
+    let refused = |status| GatewayError::Refused(format!("answered {status}"));
+    let refusals = [400, 401, 404, 408, 409, 413, 422].map(|status| (status, refused(status)));
+    let busy = [429, 503].map(|status| (status, unavailable(status)));
+    let others = [200, 201, 302, 500, 502, 504].map(|status| (status, GatewayError::TimedOut));
+    for (status, expected) in refusals.into_iter().chain(busy).chain(others) {
+        let gateway = Parrot::answering(status, &refusal).await.gateway(HttpProtocol::Json);
+        assert_eq!(gateway.authorize(&request).await, Err(expected.clone()), "{status}");
+        assert_eq!(gateway.refund(&refund_request(id)).await, Err(expected.clone()), "{status}");
+        assert_eq!(gateway.find(id).await, Err(expected.clone()), "{status}");
+        assert_eq!(gateway.void(id).await, Err(expected), "{status}");
+    }
+    for body in [
+        r#"{"error":"Service Unavailable","status":503}"#,
+        r#"{"error":{"code":503}}"#,
+        r#"{"error":null}"#,
+        r#"{"errors":["unavailable"]}"#,
+        r#"["error"]"#,
+        r#"{"error":"unavailable""#,
+    ] {
+        let gateway = Parrot::answering(503, body).await.gateway(HttpProtocol::Json);
+        assert_eq!(gateway.authorize(&request).await, Err(GatewayError::TimedOut), "{body}");
     }
 }
 

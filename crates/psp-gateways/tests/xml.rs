@@ -125,22 +125,32 @@ async fn an_answer_is_a_decision_or_may_have_charged() {
 }
 
 #[tokio::test]
-async fn a_fault_of_the_client_took_nothing_and_any_other_may_have() {
+async fn a_fault_of_the_client_took_nothing_and_any_other_may_have_unless_it_says_so() {
     let request = request(NUMBER);
-    for (status, is_client, unknown) in [
-        (500, true, false),
-        (500, false, true),
-        (200, true, true),
-        (200, false, true),
-        (502, true, true),
-        (503, false, false),
-        (401, false, false),
+    let unavailable = |status: u16| GatewayError::Unavailable(format!("answered {status}"));
+    let refused = |status: u16| GatewayError::Refused(format!("answered {status}"));
+    for (status, is_client, error, expected) in [
+        (500, true, "wrong amount", refused(500)),
+        (401, true, "signature_required", refused(401)),
+        (413, true, "body_too_large", refused(413)),
+        (429, true, "slow_down", unavailable(429)),
+        (503, true, "slow_down", unavailable(503)),
+        (503, false, "unavailable", unavailable(503)),
+        (503, false, "too_many_references", unavailable(503)),
+        (429, false, "unavailable", unavailable(429)),
+        (500, false, "unavailable", unavailable(500)),
+        (500, false, "wrong amount", GatewayError::TimedOut),
+        (503, false, "wrong amount", GatewayError::TimedOut),
+        (401, false, "signature_required", GatewayError::TimedOut),
+        (200, true, "wrong amount", GatewayError::TimedOut),
+        (200, false, "unavailable", GatewayError::TimedOut),
+        (502, true, "wrong amount", GatewayError::TimedOut),
+        (504, false, "unavailable", GatewayError::TimedOut),
     ] {
-        let parrot = Parrot::answering(status, &fault(is_client, "wrong amount")).await;
-        let gateway = parrot.gateway(HttpProtocol::Xml);
-        assert_eq!(is_unknown(gateway.authorize(&request).await, &request), unknown, "{status} {is_client}");
-        assert_eq!(is_unknown(gateway.find(request.reference).await, &request), unknown, "{status} {is_client}");
-        assert_eq!(is_unknown(gateway.void(request.reference).await, &request), unknown, "{status} {is_client}");
+        let gateway = Parrot::answering(status, &fault(is_client, error)).await.gateway(HttpProtocol::Xml);
+        assert_eq!(gateway.authorize(&request).await, Err(expected.clone()), "{status} {is_client} {error}");
+        assert_eq!(gateway.find(request.reference).await, Err(expected.clone()), "{status} {is_client} {error}");
+        assert_eq!(gateway.void(request.reference).await, Err(expected), "{status} {is_client} {error}");
     }
 }
 

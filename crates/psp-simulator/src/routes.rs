@@ -35,6 +35,7 @@ pub(crate) fn router(simulator: Simulator) -> Router {
         .route("/soap", post(soap::ask))
         .route("/admin/behaviour", get(behaviour).patch(change))
         .route("/admin/totals", get(totals))
+        .fallback(async || refusal(StatusCode::NOT_FOUND, "no_such_operation"))
         .with_state(simulator)
 }
 

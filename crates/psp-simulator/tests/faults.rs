@@ -113,7 +113,7 @@ async fn forged_and_stale_signatures_are_refused() {
     assert!((SystemClock.now() - clock.now()).num_hours().abs() > 1);
     let stale = world.gateway_by(clock, |_| ());
     for gateway in [forger, stale] {
-        let refused = GatewayError::Unavailable("answered 401".into());
+        let refused = GatewayError::Refused("answered 401".into());
         assert_eq!(gateway.authorize(&request).await, Err(refused.clone()));
         assert_eq!(gateway.find(request.reference).await, Err(refused.clone()));
         assert_eq!(gateway.void(request.reference).await, Err(refused));
