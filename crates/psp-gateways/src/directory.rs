@@ -29,6 +29,9 @@ pub type MakeGateway = Box<dyn Fn(&GatewayRecord) -> Result<Arc<dyn Gateway>, St
 ///
 /// A snapshot of the store's table answers; it is replaced as a whole, and kept when the store fails. An adapter lives as
 /// long as its record keeps protocol and address, so connections and breakers outlast a refresh.
+///
+/// Once there is any gateway that is no sandbox, also a disabled one, sandboxes are asked for nothing new: whoever may name a
+/// gateway could pay there for free. They are still found, for what they were asked before.
 pub struct Directory {
     store: Arc<dyn GatewayStore>,
     default: GatewayRecord,
@@ -72,6 +75,7 @@ struct Snapshot {
 
 struct Entry {
     gateway: Arc<BreakerGateway>,
+    /// Whether it is asked for anything new.
     enabled: bool,
 }
 
@@ -101,7 +105,7 @@ impl Directory {
         let changed = Arc::new(Notify::new());
         let gateway = make(&default).map_err(|fault| OpenError::Default(default.name.clone(), fault))?;
         let gateway = Arc::new(BreakerGateway::new(gateway, options_of(&default, breaker), Arc::clone(&changed)));
-        let snapshot = Snapshot::of(&RoutingTable::default(), &HashMap::new(), &default.name, gateway);
+        let snapshot = Snapshot::of(&RoutingTable::default(), &HashMap::new(), &default, gateway);
         let directory = Self {
             store,
             default,
@@ -142,7 +146,7 @@ impl Directory {
             known.insert(record.name.clone(), self.keep_or_make(record, before));
         }
         let default = Arc::clone(&self.snapshot().default);
-        let next = Arc::new(Snapshot::of(&table, &known, &self.default.name, default));
+        let next = Arc::new(Snapshot::of(&table, &known, &self.default, default));
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(())
     }
@@ -215,9 +219,13 @@ impl Directory {
     }
 }
 
+fn is_sandbox(record: &GatewayRecord) -> bool {
+    record.protocol == GatewayProtocol::Sandbox
+}
+
 /// The sandbox fails where a test card asks for it: no reason to leave it alone.
 fn options_of(record: &GatewayRecord, options: BreakerOptions) -> BreakerOptions {
-    if record.protocol == GatewayProtocol::Sandbox { options.never() } else { options }
+    if is_sandbox(record) { options.never() } else { options }
 }
 
 impl Known {
@@ -230,17 +238,19 @@ impl Snapshot {
     fn of(
         table: &RoutingTable,
         known: &HashMap<GatewayName, Known>,
-        default_name: &GatewayName,
+        built_in: &GatewayRecord,
         default: Arc<BreakerGateway>,
     ) -> Self {
-        let mut gateways =
-            HashMap::from([(default_name.clone(), Entry { gateway: Arc::clone(&default), enabled: true })]);
-        for record in table.gateways() {
-            if let Some(Known { made: Ok(gateway), .. }) = known.get(&record.name) {
-                let entry = Entry { gateway: Arc::clone(gateway), enabled: record.enabled };
-                gateways.insert(record.name.clone(), entry);
-            }
-        }
+        let is_for_real = table.gateways().iter().chain([built_in]).any(|record| !is_sandbox(record));
+        let entry = |record: &GatewayRecord, gateway: &Arc<BreakerGateway>| {
+            let enabled = record.enabled && !(is_for_real && is_sandbox(record));
+            (record.name.clone(), Entry { gateway: Arc::clone(gateway), enabled })
+        };
+        let mut gateways = HashMap::from([entry(built_in, &default)]);
+        gateways.extend(table.gateways().iter().filter_map(|record| {
+            let Known { made: Ok(gateway), .. } = known.get(&record.name)? else { return None };
+            Some(entry(record, gateway))
+        }));
         let mut numbers: HashMap<GatewayName, usize> = HashMap::new();
         let ways = table.routes().iter().map(|route| {
             let next = numbers.len();
@@ -265,11 +275,13 @@ impl Snapshot {
         found
     }
 
-    fn alone(&self, gateway: &Arc<BreakerGateway>) -> Vec<Candidate> {
-        let ready = gateway.is_ready(Instant::now());
-        let candidate =
-            || Candidate { gateway: Arc::clone(gateway) as _, retry_declines: Arc::clone(&self.no_declines) };
-        ready.then(candidate).into_iter().collect()
+    fn alone(&self, name: &GatewayName) -> Vec<Candidate> {
+        let ready = enabled(&self.gateways, name).filter(|gateway| gateway.is_ready(Instant::now()));
+        let candidate = ready.map(|gateway| Candidate {
+            gateway: Arc::clone(gateway) as _,
+            retry_declines: Arc::clone(&self.no_declines),
+        });
+        candidate.into_iter().collect()
     }
 }
 
@@ -281,12 +293,11 @@ impl GatewayDirectory for Directory {
     fn candidates(&self, transaction: &Transaction) -> Vec<Candidate> {
         let snapshot = self.snapshot();
         if let Some(name) = &transaction.named.gateway {
-            let named = enabled(&snapshot.gateways, name);
-            return named.map(|gateway| snapshot.alone(gateway)).unwrap_or_default();
+            return snapshot.alone(name);
         }
         let ways = snapshot.ways_of(transaction);
         if ways.is_empty() {
-            return snapshot.alone(&snapshot.default);
+            return snapshot.alone(&self.default.name);
         }
         let (now, mut candidates) = (Instant::now(), Vec::with_capacity(ways.len()));
         candidates.extend(ways.into_iter().filter_map(|way| {

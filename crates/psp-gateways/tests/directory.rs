@@ -105,6 +105,10 @@ impl World {
         GatewayRecord { name, protocol, url, enabled: true, created_at: now, updated_at: now }
     }
 
+    fn sandbox(&self, name: &str) -> GatewayRecord {
+        GatewayRecord { protocol: GatewayProtocol::Sandbox, ..self.record(name, "") }
+    }
+
     async fn put(&self, name: &str, url: &str) {
         self.table.put_gateway(&self.record(name, url)).await.unwrap();
     }
@@ -410,12 +414,75 @@ async fn the_loop_refreshes_reports_and_reports_at_once_when_a_breaker_changes()
 #[tokio::test]
 async fn errors_that_test_cards_ask_for_open_no_breaker_of_a_sandbox() {
     let world = World::new();
-    let sandbox = GatewayRecord { protocol: GatewayProtocol::Sandbox, ..world.record("sandbox", "") };
-    let directory = world.open_with(sandbox).await.unwrap();
+    let directory = world.open_with(world.sandbox("sandbox")).await.unwrap();
     for _ in 0..10 {
         world.break_down(&directory, "sandbox").await;
     }
     assert_eq!(names(&directory, &of_country("BR")), ["sandbox"]);
+}
+
+/// Everything that asks for a sandbox where nobody must pay for free.
+fn assert_closed(directory: &Directory, sandbox: &str) {
+    assert!(names(directory, &naming(sandbox)).is_empty(), "{sandbox}");
+    assert!(!directory.is_enabled(&sandbox.parse().unwrap()), "{sandbox}");
+    assert!(directory.find(&sandbox.parse().unwrap()).is_some(), "what it was asked before ends there: {sandbox}");
+}
+
+#[tokio::test]
+async fn among_sandboxes_alone_all_are_asked() {
+    let world = World::new();
+    world.table.put_gateway(&world.sandbox("playground")).await.unwrap();
+    world.route("playground", 1, Some("BR")).await;
+    let directory = world.open_with(world.sandbox("sandbox")).await.unwrap();
+    assert_eq!(names(&directory, &of_country("BR")), ["playground"]);
+    assert_eq!(names(&directory, &of_country("DE")), ["sandbox"]);
+    for name in ["sandbox", "playground"] {
+        assert_eq!(names(&directory, &naming(name)), [name]);
+        assert!(directory.is_enabled(&name.parse().unwrap()));
+    }
+}
+
+#[tokio::test]
+async fn nobody_pays_at_a_sandbox_once_there_is_a_real_gateway_also_a_disabled_one() {
+    for (protocol, enabled) in
+        [(GatewayProtocol::Json, true), (GatewayProtocol::Xml, true), (GatewayProtocol::Json, false)]
+    {
+        let world = World::new();
+        world.table.put_gateway(&world.sandbox("playground")).await.unwrap();
+        for (name, priority) in [("playground", 1), ("sandbox", 2), ("north", 3)] {
+            world.route(name, priority, Some("BR")).await;
+        }
+        let directory = world.open_with(world.sandbox("sandbox")).await.unwrap();
+        assert_eq!(names(&directory, &of_country("BR")), ["playground", "sandbox"]);
+        let real = GatewayRecord { protocol, enabled, ..world.record("north", "https://north.example") };
+        world.table.put_gateway(&real).await.unwrap();
+        directory.refresh().await.unwrap();
+        let expected = if enabled { &["north"][..] } else { &[] };
+        assert_eq!(names(&directory, &of_country("BR")), expected, "{protocol:?}");
+        assert!(names(&directory, &of_country("DE")).is_empty(), "nor is one the default");
+        assert_closed(&directory, "playground");
+        assert_closed(&directory, "sandbox");
+        assert_eq!(directory.is_enabled(&"north".parse().unwrap()), enabled);
+    }
+}
+
+#[tokio::test]
+async fn a_real_gateway_that_cannot_be_made_closes_the_sandboxes_as_well() {
+    let world = World::with(&["broken"]).await;
+    let directory = world.open_with(world.sandbox("sandbox")).await.unwrap();
+    assert!(names(&directory, &of_country("BR")).is_empty());
+    assert_closed(&directory, "sandbox");
+}
+
+#[tokio::test]
+async fn a_built_in_gateway_that_is_real_closes_the_sandboxes_of_the_store() {
+    let world = World::new();
+    world.table.put_gateway(&world.sandbox("playground")).await.unwrap();
+    world.route("playground", 1, Some("BR")).await;
+    let directory = world.open().await;
+    assert!(names(&directory, &of_country("BR")).is_empty());
+    assert_eq!(names(&directory, &of_country("DE")), ["main"]);
+    assert_closed(&directory, "playground");
 }
 
 fn any_route() -> impl Strategy<Value = Route> {
