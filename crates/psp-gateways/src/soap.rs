@@ -28,6 +28,8 @@ pub const MAX_BYTES: usize = 16 * 1024;
 const MAX_DEPTH: usize = 8;
 /// The most elements of an envelope.
 const MAX_ELEMENTS: usize = 128;
+/// The most attributes of one element: they are compared with each other.
+const MAX_ATTRIBUTES: usize = 32;
 
 /// What an envelope holds.
 #[derive(Debug, PartialEq, Eq)]
@@ -236,8 +238,11 @@ impl Tree {
             return Err(NotSoap);
         }
         let mut must_be_understood = false;
-        for attribute in start.attributes() {
+        for (number, attribute) in start.attributes().enumerate() {
             let attribute = attribute.map_err(|_| NotSoap)?;
+            if number >= MAX_ATTRIBUTES {
+                return Err(NotSoap);
+            }
             let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|_| NotSoap)?;
             if !value.chars().all(is_character) {
                 return Err(NotSoap);

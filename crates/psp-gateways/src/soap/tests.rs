@@ -91,7 +91,7 @@ fn no_entity_but_the_five_is_known() {
 }
 
 #[test]
-fn depth_elements_and_bytes_are_bounded() {
+fn depth_elements_attributes_and_bytes_are_bounded() {
     let nested = |depth: usize| operation(&format!("{}{}", "<a>".repeat(depth), "</a>".repeat(depth)));
     assert!(!is_refused(&nested(2)), "a field in a group");
     for depth in [3, 5, 6, 100, 1_000] {
@@ -105,6 +105,14 @@ fn depth_elements_and_bytes_are_bounded() {
         operation(&fields)
     };
     assert!(!is_refused(&many(MAX_ELEMENTS - 3)) && is_refused(&many(MAX_ELEMENTS - 2)));
+    let attributes = |count: usize| {
+        let text = (0..count).fold(String::new(), |mut text, place| {
+            write!(text, " a{place}='1'").unwrap();
+            text
+        });
+        operation(&format!("<reference{text}>1</reference>"))
+    };
+    assert!(!is_refused(&attributes(MAX_ATTRIBUTES)) && is_refused(&attributes(MAX_ATTRIBUTES + 1)));
     let large = |bytes: usize| operation(&format!("<reference>{}</reference>", "x".repeat(bytes)));
     let rest = large(0).len();
     assert!(!is_refused(&large(MAX_BYTES - rest)) && is_refused(&large(MAX_BYTES - rest + 1)));
