@@ -124,7 +124,12 @@ impl SignedClient {
         let exchange = async {
             let response = self.client.request(request).await.map_err(|error| {
                 let is_connect = error.is_connect();
-                tracing::warn!(%url, error = &error as &dyn std::error::Error, sent = !is_connect, "no answer came");
+                tracing::warn!(
+                    host = url.host(),
+                    error = &error as &dyn std::error::Error,
+                    sent = !is_connect,
+                    "no answer came"
+                );
                 if is_connect { GatewayError::Unavailable("no connection".into()) } else { GatewayError::TimedOut }
             })?;
             let status = response.status();

@@ -30,6 +30,16 @@ impl GatewayUrl {
         self.uri.scheme() == Some(&Scheme::HTTPS)
     }
 
+    /// Whether there is a path between the host and what is joined to it.
+    pub fn has_path(&self) -> bool {
+        !self.path.is_empty()
+    }
+
+    /// The host: what a log may show.
+    pub(crate) fn host(&self) -> &str {
+        self.uri.host().unwrap_or_default()
+    }
+
     /// The whole address of a path below it, which begins with a slash.
     ///
     /// ```
@@ -93,6 +103,7 @@ mod tests {
         ] {
             let url: GatewayUrl = right.parse().unwrap();
             assert_eq!(url.join("/x"), format!("{}/x", right.trim_end_matches('/')));
+            assert_eq!(url.has_path(), right.ends_with("v1/") || right.ends_with("/x"), "{right}");
         }
         for wrong in [
             "",
