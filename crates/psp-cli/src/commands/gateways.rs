@@ -34,7 +34,12 @@ async fn execute(wiring: &Wiring, command: Gateways) -> anyhow::Result<()> {
         Gateways::Add { name, protocol, url } => {
             let (name, protocol, url) = new_gateway(&name, &protocol, url)?;
             let record = GatewayRecord { name, protocol, url, enabled: true, created_at: now, updated_at: now };
+            let known = store.routing().await?;
+            check_kind(known.gateways(), &record)?;
             let is_new = store.put_gateway(&record).await?;
+            if !is_sandbox(&record) && known.gateways().iter().chain([&wiring.built_in()]).all(is_sandbox) {
+                eprintln!("psp: warning: sandboxes are asked for nothing new from now on, also where no route fits");
+            }
             if protocol != GatewayProtocol::Sandbox && !wiring.settings.gateway_secrets.contains_key(&record.name) {
                 eprintln!(
                     "psp: warning: PSP_GATEWAY_SECRETS has no secret for {} here: processes leave it out until theirs has",
@@ -57,6 +62,19 @@ async fn execute(wiring: &Wiring, command: Gateways) -> anyhow::Result<()> {
             answer(format_args!("{} is no longer asked: {criteria}", route.gateway))
         }
     }
+}
+
+fn is_sandbox(record: &GatewayRecord) -> bool {
+    record.protocol == GatewayProtocol::Sandbox
+}
+
+/// A sandbox believes every callback and charges nobody: it may not come into the place of a gateway that has charged, nor
+/// such a one into its place.
+fn check_kind(known: &[GatewayRecord], record: &GatewayRecord) -> anyhow::Result<()> {
+    let before = known.iter().find(|known| known.name == record.name);
+    let is_same = before.is_none_or(|before| is_sandbox(before) == is_sandbox(record));
+    ensure!(is_same, "--protocol of {} cannot change between sandbox and json or xml: take another name", record.name);
+    Ok(())
 }
 
 async fn enable(wiring: &Wiring, name: &str, enabled: bool) -> anyhow::Result<()> {
@@ -240,6 +258,31 @@ mod tests {
             assert_eq!((name.as_str(), protocol, &*kept), ("acquirer-a", GatewayProtocol::Xml, url));
         }
         assert_eq!(new_gateway("playground", "sandbox", None).unwrap().2, "");
+    }
+
+    #[test]
+    fn no_sandbox_takes_the_place_of_a_gateway_that_charges_nor_the_other_way_round() {
+        use GatewayProtocol::{Json, Sandbox, Xml};
+        let record = |name: &str, protocol| {
+            let now = chrono::DateTime::UNIX_EPOCH;
+            let (name, url) = (name.parse().unwrap(), String::new());
+            GatewayRecord { name, protocol, url, enabled: false, created_at: now, updated_at: now }
+        };
+        for (before, after, is_taken) in [
+            (Json, Json, true),
+            (Json, Xml, true),
+            (Xml, Json, true),
+            (Sandbox, Sandbox, true),
+            (Json, Sandbox, false),
+            (Xml, Sandbox, false),
+            (Sandbox, Json, false),
+            (Sandbox, Xml, false),
+        ] {
+            let known = [record("acquirer-a", before)];
+            let changed = check_kind(&known, &record("acquirer-a", after));
+            assert_eq!(changed.is_ok(), is_taken, "{before:?} {after:?}");
+            assert!(check_kind(&known, &record("acquirer-b", after)).is_ok());
+        }
     }
 
     #[test]
