@@ -101,11 +101,11 @@ settings! {
     visibility_timeout_ms, "PSP_VISIBILITY_TIMEOUT_MS", "30000", false, "How long a message stays with a worker before it comes again, 100 ms to 12 h; extended while the worker lives";
     gateway_url, "PSP_GATEWAY_URL", "", false, "Where the gateway is: `https://` and a host, or `http://` on this machine; where absent, the sandbox";
     gateway_secret, "PSP_GATEWAY_SECRET", "", true, "Secret. What requests to the gateway are signed with, 32 characters or more; required with `PSP_GATEWAY_URL` and by `psp gateway-simulator`";
-    gateway_secrets, "PSP_GATEWAY_SECRETS", "", true, "Secret. What requests to the gateways of the database are signed with: `name=secret`, separated by commas, each 32 characters or more";
+    gateway_secrets, "PSP_GATEWAY_SECRETS", "", true, "Secret. What requests to the gateways of the database are signed with: `name=secret`, separated by commas, each its own, 32 characters or more";
     gateway_timeout_ms, "PSP_GATEWAY_TIMEOUT_MS", "10000", false, "How long a gateway may take, 1 ms to 2 min";
     breaker_failures, "PSP_BREAKER_FAILURES", "5", false, "How many failures in a row open a gateway's circuit breaker, 1 to 1000";
     breaker_open_ms, "PSP_BREAKER_OPEN_MS", "30000", false, "How long an open breaker keeps its gateway from being asked before one request tries whether it is back, 10 ms to 1 h";
-    public_url, "PSP_PUBLIC_URL", "", false, "Where gateways reach this API: `https://` and a host, or `http://` on this machine; they call back `/callback/{transaction_id}` there; where absent, they are asked instead";
+    public_url, "PSP_PUBLIC_URL", "", false, "Where gateways reach this API: `https://` and a host without a path, or `http://` on this machine; they call back `/callback/{transaction_id}` there; where absent, they are asked instead";
     authorization_budget_ms, "PSP_AUTHORIZATION_BUDGET_MS", "900000", false, "How old a transaction may be that no gateway answers for before it fails, 1 s to 24 h";
     pending_budget_ms, "PSP_PENDING_BUDGET_MS", "259200000", false, "How long a gateway may leave undecided what it has taken before it is told to give it back, 1 s to 30 days";
     check_after_ms, "PSP_CHECK_AFTER_MS", "60000", false, "How long after asking a gateway it is asked what became of it, 100 ms to 1 h";

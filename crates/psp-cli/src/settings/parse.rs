@@ -178,8 +178,12 @@ impl<'t> Parser<'t> {
     }
 
     /// `name=secret`, separated by commas. Faults name entries by their place, because what stands there may be a secret.
+    /// No two gateways may have the same: each could sign callbacks of the other.
     pub(super) fn gateway_secrets(&mut self) -> BTreeMap<GatewayName, SigningKey> {
         let (env, mut secrets) = ("PSP_GATEWAY_SECRETS", BTreeMap::new());
+        let has_built_in = !self.text("PSP_GATEWAY_URL").is_empty();
+        let built_in = has_built_in.then(|| ("PSP_GATEWAY_SECRET".to_owned(), self.text("PSP_GATEWAY_SECRET")));
+        let mut places: Vec<_> = built_in.into_iter().collect();
         let entries = self.text(env).split(',').map(str::trim).filter(|entry| !entry.is_empty());
         for (place, entry) in (1..).zip(entries) {
             let named = entry.split_once('=').and_then(|(name, secret)| Some((name.parse().ok()?, secret)));
@@ -189,7 +193,10 @@ impl<'t> Parser<'t> {
             };
             if secrets.contains_key(&name) {
                 self.fault(env, &format!("entry {place} is the second of one gateway"));
+            } else if let Some((other, _)) = places.iter().find(|(_, known)| *known == secret) {
+                self.fault(env, &format!("entry {place} has the same secret as {other}: every gateway needs its own"));
             }
+            places.push((format!("entry {place}"), secret));
             match SigningKey::new(secret.into()) {
                 Ok(key) => drop(secrets.insert(name, key)),
                 Err(error) => self.fault(env, &format!("entry {place}: the secret {error}")),
@@ -198,8 +205,13 @@ impl<'t> Parser<'t> {
         secrets
     }
 
+    /// Callbacks are signed with the path that gateways are told, and verified with the one that arrives here.
     pub(super) fn public_url(&mut self) -> Option<GatewayUrl> {
-        self.url("PSP_PUBLIC_URL")
+        let url = self.url("PSP_PUBLIC_URL");
+        if url.as_ref().is_some_and(GatewayUrl::has_path) {
+            self.fault("PSP_PUBLIC_URL", &"must have no path: callbacks would be signed under another than arrives");
+        }
+        url
     }
 
     fn url(&mut self, env: &str) -> Option<GatewayUrl> {
@@ -213,5 +225,64 @@ impl<'t> Parser<'t> {
             self.faults.push(error.to_string());
             FeeRules::default()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = "the first secret that is long enough";
+    const OTHER: &str = "the second secret that is long enough";
+
+    /// The faults of these settings, which never show a secret.
+    fn faults(given: &[(&'static str, &str)]) -> Vec<String> {
+        let texts = Texts::given(given);
+        let mut parser = Parser::new(&texts);
+        parser.gateway();
+        parser.gateway_secrets();
+        parser.public_url();
+        let faults = parser.into_faults();
+        assert!(!faults.concat().contains("that is long enough"), "{faults:?}");
+        faults
+    }
+
+    #[test]
+    fn every_gateway_has_a_secret_of_its_own() {
+        let own = format!("acme={ONE},globex={OTHER}");
+        assert_eq!(faults(&[("PSP_GATEWAY_SECRETS", &own)]), [""; 0]);
+        let shared = format!("acme={ONE}, globex={OTHER}, initech={ONE}");
+        assert_eq!(
+            faults(&[("PSP_GATEWAY_SECRETS", &shared)]),
+            ["PSP_GATEWAY_SECRETS entry 3 has the same secret as entry 1: every gateway needs its own"]
+        );
+        let twice = format!("acme={ONE},acme={ONE}");
+        assert_eq!(
+            faults(&[("PSP_GATEWAY_SECRETS", &twice)]),
+            ["PSP_GATEWAY_SECRETS entry 2 is the second of one gateway"]
+        );
+    }
+
+    #[test]
+    fn the_built_in_gateway_has_one_as_well_where_it_is_there() {
+        let own = format!("acme={ONE},globex={OTHER}");
+        let given = [("PSP_GATEWAY_SECRET", OTHER), ("PSP_GATEWAY_SECRETS", own.as_str())];
+        assert_eq!(faults(&given), [""; 0], "a simulator's own");
+        let given = [&given[..], &[("PSP_GATEWAY_URL", "https://acquirer.example")]].concat();
+        assert_eq!(
+            faults(&given),
+            ["PSP_GATEWAY_SECRETS entry 2 has the same secret as PSP_GATEWAY_SECRET: every gateway needs its own"]
+        );
+    }
+
+    #[test]
+    fn gateways_call_back_at_a_host_without_a_path() {
+        for right in ["https://psp.example", "https://psp.example/", "http://127.0.0.1:3000"] {
+            assert_eq!(faults(&[("PSP_PUBLIC_URL", right)]), [""; 0], "{right}");
+        }
+        for wrong in ["https://psp.example/payments", "https://psp.example/payments/", "http://127.0.0.1:3000/v1"] {
+            let faults = faults(&[("PSP_PUBLIC_URL", wrong)]);
+            assert!(faults[0].starts_with("PSP_PUBLIC_URL must have no path"), "{wrong}: {faults:?}");
+        }
     }
 }

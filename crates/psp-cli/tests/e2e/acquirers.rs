@@ -8,8 +8,13 @@ use serde_json::Value;
 
 use crate::support::{Answer, Api, PATIENCE, Place, Process, pause};
 
-/// What every request to a simulator is signed with.
+/// What requests to the built-in gateway are signed with.
 pub(crate) const SECRET: &str = "a secret of the tests that is long enough";
+
+/// What requests to a gateway of that name are signed with.
+pub(crate) fn secret_of(name: &str) -> String {
+    format!("a secret of the tests for {name} alone")
+}
 
 /// An address of this machine that was free just now.
 pub(crate) fn free_address() -> String {
@@ -21,7 +26,7 @@ pub(crate) fn free_address() -> String {
 pub(crate) fn place_of(names: &[&str], env: &[(&'static str, &str)]) -> (Place, String) {
     let mut place = Place::new(&[("PSP_GATEWAY_SECRET", SECRET), ("PSP_LOG", "warn,psp=info")]);
     let address = free_address();
-    let secrets: Vec<_> = names.iter().map(|name| format!("{name}={SECRET}")).collect();
+    let secrets: Vec<_> = names.iter().map(|name| format!("{name}={}", secret_of(name))).collect();
     place.set("PSP_GATEWAY_SECRETS", &secrets.join(","));
     place.set("PSP_PUBLIC_URL", &format!("http://{address}"));
     for (name, value) in [("PSP_RETRY_BASE_MS", "10"), ("PSP_RETRY_MAX_MS", "100")].iter().chain(env) {
@@ -32,15 +37,22 @@ pub(crate) fn place_of(names: &[&str], env: &[(&'static str, &str)]) -> (Place, 
 
 /// Starts a simulator and adds it as a gateway of that name and protocol.
 pub(crate) async fn add_gateway(place: &Place, name: &str, protocol: &str, args: &[&str]) -> Process {
-    let simulator = start_simulator(place, args).await;
+    // It is one gateway, and knows none: whose secret its own is would be refused as the same.
+    let env = [("PSP_GATEWAY_SECRET", &*secret_of(name)), ("PSP_GATEWAY_SECRETS", "")];
+    let simulator = place.start_with(&simulator_args(args), &env).await;
     let path = if protocol == "xml" { "/soap" } else { "" };
     let url = format!("http://{}{path}", simulator.address);
     place.run(&["gateways", "add", name, "--protocol", protocol, "--url", &url]);
     simulator
 }
 
+/// Starts a simulator for the built-in gateway.
 pub(crate) async fn start_simulator(place: &Place, args: &[&str]) -> Process {
-    place.start(&[&["gateway-simulator", "--listen", "127.0.0.1:0"], args].concat()).await
+    place.start(&simulator_args(args)).await
+}
+
+fn simulator_args<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    [&["gateway-simulator", "--listen", "127.0.0.1:0"], args].concat()
 }
 
 /// Starts everything, with the API at that address.

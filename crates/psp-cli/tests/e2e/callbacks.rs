@@ -4,7 +4,7 @@ use psp_domain::ports::{Clock, SystemClock};
 use psp_gateways::{Signed, SigningKey};
 use serde_json::{Value, json};
 
-use crate::acquirers::{SECRET, add_gateway, charges, place_of, post, serve_at, totals, until};
+use crate::acquirers::{add_gateway, charges, place_of, post, secret_of, serve_at, totals, until};
 use crate::support::{Answer, Api, Place, Process};
 
 const DEPOSIT: &str = r#"{ "user_id": 123, "amount": "100.50", "currency": "USD" }"#;
@@ -113,11 +113,12 @@ async fn a_forged_or_stale_callback_is_refused_and_changes_nothing() {
     assert_eq!(unsigned.status, 401, "{}", unsigned.text);
     let forged = signed(&psp, &id, &body, "somebody else's secret, as long as it", now()).await;
     assert_eq!(forged.status, 401, "{}", forged.text);
+    let secret = secret_of("acme");
     for off in [-301, 301] {
-        assert_eq!(signed(&psp, &id, &body, SECRET, now() + off).await.status, 401, "{off} s");
+        assert_eq!(signed(&psp, &id, &body, &secret, now() + off).await.status, 401, "{off} s");
     }
     assert_eq!(place.count("SELECT id FROM gateway_callbacks").await, 0);
-    assert_eq!(signed(&psp, &id, &body, SECRET, now()).await.status, 202);
+    assert_eq!(signed(&psp, &id, &body, &secret, now()).await.status, 202);
     assert_eq!(place.count("SELECT id FROM gateway_callbacks").await, 1);
 }
 
