@@ -1,10 +1,13 @@
 //! Payments over several gateways that fail.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use psp_testkit::servers::{Fault, FaultyProxy};
 use serde_json::{Value, json};
 
-use crate::acquirers::{add_gateway, behave, charges, place_of, serve_at, totals, until};
+use crate::acquirers::{add_gateway, behave, charges, place_of, serve_at, start_simulator, totals, until};
 use crate::support::{Api, Place, Process, example_with, pause};
 
 /// Two simulators, of which `first` has the better priority everywhere, and everything else in one process.
@@ -69,6 +72,37 @@ async fn a_gateway_that_is_too_slow_is_voided_and_the_next_one_charges() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bare_503_may_have_charged_so_the_gateway_is_voided_before_the_next_one_is_asked() {
+    const BARE: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let (place, first, second, psp) = world(&[("PSP_BREAKER_FAILURES", "1000")]).await;
+    drop(psp);
+    // What stands in front of the first one answers in its place: to authorizations always, to voids until it is told.
+    let lets_void = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&lets_void);
+    let front = FaultyProxy::start(&first.address, move |piece| {
+        let is_void = piece.windows(6).any(|part| part == b"/void ");
+        let passes = is_void && told.load(Ordering::SeqCst);
+        if passes || piece.starts_with(b"GET ") { Fault::None } else { Fault::Answer(BARE) }
+    })
+    .await;
+    place.run(&["gateways", "add", "first", "--protocol", "json", "--url", &format!("http://{}", front.address)]);
+    let psp = place.serve().await;
+    let answer = psp.post("123", &example_with(&json!({}))).await.json();
+    let begun = Instant::now();
+    while !psp.log().contains("voiding failed") {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", psp.log());
+        pause().await;
+    }
+    assert_eq!(charges(&second).await, 0, "the first one may have charged");
+    lets_void.store(true, Ordering::SeqCst);
+    let path = format!("/transactions/{}", answer["id"].as_str().unwrap());
+    psp.until("123", &path, |payment| payment["status"] == "pending_payment").await;
+    let voided = totals(&first).await["references"].as_object().unwrap().clone();
+    assert!(voided.len() == 1 && voided.values().all(|reference| reference["voided"] == true), "{voided:?}");
+    assert_eq!((charges(&first).await, charges(&second).await), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn when_all_are_down_it_is_tried_again_with_growing_delays_and_fails() {
     let env = [("PSP_RETRY_BASE_MS", "50"), ("PSP_RETRY_MAX_MS", "5000"), ("PSP_BREAKER_FAILURES", "1000")];
     let (place, first, second, psp) = world(&env).await;
@@ -113,28 +147,55 @@ async fn a_breaker_opens_after_the_failures_that_are_configured_and_closes_by_a_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_country_has_its_gateway_and_one_without_a_route_the_default() {
-    let (place, address) = place_of(&["brazil", "rupees"], &[]);
+    let (mut place, address) = place_of(&["brazil", "rupees"], &[]);
+    let others = start_simulator(&place, &[]).await;
+    place.set("PSP_GATEWAY_URL", &format!("http://{}", others.address));
     place.run(&["migrate"]);
     let brazil = add_gateway(&place, "brazil", "json", &[]).await;
     let rupees = add_gateway(&place, "rupees", "xml", &[]).await;
     place.run(&["gateways", "route", "brazil", "--country", "BR"]);
     place.run(&["gateways", "route", "rupees", "--currency", "INR", "--method", "credit_card"]);
     let psp = serve_at(&place, &address).await;
-    for (fields, at_brazil, at_rupees) in [
-        (json!({ "country": "BR" }), 1, 0),
-        (json!({ "currency": "INR" }), 1, 1),
-        // The sandbox.
-        (json!({ "country": "AR" }), 1, 1),
-        (json!({}), 1, 1),
+    for (fields, at_brazil, at_rupees, at_others) in [
+        (json!({ "country": "BR" }), 1, 0, 0),
+        (json!({ "currency": "INR" }), 1, 1, 0),
+        // The default.
+        (json!({ "country": "AR" }), 1, 1, 1),
+        (json!({}), 1, 1, 2),
         // The one that is asked for.
-        (json!({ "gateway": "rupees" }), 1, 2),
-        (json!({ "country": "BR", "gateway": "sandbox" }), 1, 2),
+        (json!({ "gateway": "rupees" }), 1, 2, 2),
+        (json!({ "country": "BR", "gateway": "http" }), 1, 2, 3),
     ] {
         pay(&psp, &fields, "pending_payment").await;
-        assert_eq!((charges(&brazil).await, charges(&rupees).await), (at_brazil, at_rupees), "{fields}");
+        let charged = (charges(&brazil).await, charges(&rupees).await, charges(&others).await);
+        assert_eq!(charged, (at_brazil, at_rupees, at_others), "{fields}");
     }
     let refused = psp.post("123", &example_with(&json!({ "gateway": "nobody", "country": "XX" }))).await;
     assert_eq!((refused.status.as_u16(), refused.faults()), (422, vec!["country".to_owned(), "gateway".to_owned()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_pays_at_a_sandbox_once_there_is_a_real_gateway() {
+    let (place, address) = place_of(&["acme"], &[]);
+    place.run(&["migrate"]);
+    place.run(&["gateways", "add", "playground", "--protocol", "sandbox"]);
+    let psp = serve_at(&place, &address).await;
+    for fields in [json!({}), json!({ "gateway": "sandbox" }), json!({ "gateway": "playground" })] {
+        pay(&psp, &fields, "pending_payment").await;
+    }
+    let acme = add_gateway(&place, "acme", "json", &[]).await;
+    place.run(&["gateways", "route", "acme", "--country", "BR"]);
+    drop(psp);
+    let psp = serve_at(&place, &address).await;
+    pay(&psp, &json!({ "country": "BR" }), "pending_payment").await;
+    for sandbox in ["sandbox", "playground"] {
+        let refused = psp.post("123", &example_with(&json!({ "gateway": sandbox }))).await;
+        assert_eq!((refused.status.as_u16(), refused.faults()), (422, vec!["gateway".to_owned()]), "{sandbox}");
+    }
+    // Nor is it the default.
+    let failed = pay(&psp, &json!({ "country": "AR" }), "failed").await;
+    assert_eq!(failed["status_reason"], "gateway_unavailable");
+    assert_eq!(charges(&acme).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,6 +229,7 @@ async fn gateways_are_added_routed_disabled_and_listed() {
     }
     for wrong in [
         vec!["gateways", "add", "acme", "--protocol", "json", "--url", "http://acquirer.example"],
+        vec!["gateways", "add", "acme", "--protocol", "sandbox"],
         vec!["gateways", "enable", "nobody"],
         vec!["gateways", "route", "nobody"],
         vec!["gateways", "route", "acme", "--country", "XX"],
