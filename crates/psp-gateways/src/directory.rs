@@ -122,13 +122,12 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Who has gateways means to charge: what no route fits must not be approved by a sandbox unnoticed.
+    /// Beside real gateways a sandbox is no default: what no route fits must not wait and fail unnoticed.
     fn warn_of_sandbox(&self) {
-        let snapshot = self.snapshot();
-        let has_others = !snapshot.ways.is_empty() || !self.known().is_empty();
-        if self.default.protocol == GatewayProtocol::Sandbox && has_others {
-            let gateway = self.default.name.as_str();
-            tracing::warn!(gateway, "transactions that no route fits go to the sandbox, which charges nobody");
+        let gateway = &self.default.name;
+        if !self.is_enabled(gateway) {
+            let gateway = gateway.as_str();
+            tracing::warn!(gateway, "transactions that no route fits will fail: the default is a sandbox");
         }
     }
 

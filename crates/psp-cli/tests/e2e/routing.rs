@@ -239,14 +239,14 @@ async fn gateways_are_added_routed_disabled_and_listed() {
 }
 
 #[tokio::test]
-async fn the_sandbox_as_the_default_beside_gateways_is_told_once_at_the_start() {
+async fn a_sandbox_that_is_no_default_any_more_is_told_once_at_the_start() {
     let (place, _) = place_of(&["first"], &[]);
     place.run(&["migrate"]);
     let warnings = async |role, env: &[(&str, &str)]| {
         let mut psp = place.start_with(&[role], env).await;
         psp.terminate();
         assert!(psp.ended().await.success(), "{}", psp.log());
-        psp.log().lines().filter(|line| line.contains("go to the sandbox")).count()
+        psp.log().lines().filter(|line| line.contains("no route fits will fail")).count()
     };
     assert_eq!(warnings("serve", &[]).await, 0, "there is nothing but the sandbox");
     place.run(&["gateways", "add", "first", "--protocol", "json", "--url", "http://127.0.0.1:9"]);
