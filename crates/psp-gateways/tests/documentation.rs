@@ -6,7 +6,9 @@ mod support;
 
 use std::sync::Arc;
 
-use psp_domain::ports::{AuthorizationRequest, CallbackSignature, Clock, Gateway, RefundRequest, SystemClock};
+use psp_domain::ports::{
+    AuthorizationRequest, CallbackSignature, Clock, Gateway, GatewayError, RefundRequest, SystemClock,
+};
 use psp_domain::{AttemptReference, Currency, Money};
 use psp_gateways::soap::{Envelope, Fault, Message, read};
 use psp_gateways::{HttpGateway, HttpOptions, HttpProtocol, SIGNATURE_HEADER, SigningKey, TIMESTAMP_HEADER};
@@ -98,6 +100,9 @@ async fn answers_are_read_as_documented() {
         let decided = parrot.gateway(HttpProtocol::Json).authorize(&charge).await.unwrap();
         assert!(format!("{decided:?}").starts_with(status), "{answer}: {decided:?}");
     }
+    let parrot = Parrot::answering(422, blocks("json")[1]).await;
+    let refused = parrot.gateway(HttpProtocol::Json).authorize(&charge).await;
+    assert_eq!(refused, Err(GatewayError::Refused("answered 422".into())));
     let [_, approval, fault] = blocks("xml").try_into().unwrap();
     let parrot = Parrot::answering(200, approval).await;
     assert!(parrot.gateway(HttpProtocol::Xml).authorize(&charge).await.is_ok());
