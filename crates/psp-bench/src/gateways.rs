@@ -32,8 +32,6 @@ const MAX_REFUSED: u32 = MAX_FAILURES * 9 / 10;
 const TARGET: f64 = 1.5;
 /// How long simulators may take to start, and breakers to open.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What requests to the simulators are signed with.
-const SECRET: &str = "no secret: the simulators charge nobody";
 /// The rows of a page.
 const PAGE: usize = 200;
 
@@ -73,6 +71,11 @@ pub(crate) async fn measure(psp: &Path, dir: &Path, seconds: u64, table: &mut Ta
 /// The gateways, by priority.
 const NAMES: [&str; 2] = ["first", "second"];
 
+/// What requests to a simulator are signed with.
+fn secret_of(name: &str) -> String {
+    format!("no secret: the simulator {name} charges nobody")
+}
+
 /// The product with two gateways.
 struct World {
     product: Product,
@@ -94,7 +97,7 @@ impl World {
             run(product::command(psp, dir, &[])?.args(add))?;
             run(product::command(psp, dir, &[])?.args(["gateways", "route", name, "--priority", priority]))?;
         }
-        let secrets = NAMES.map(|name| format!("{name}={SECRET}")).join(",");
+        let secrets = NAMES.map(|name| format!("{name}={}", secret_of(name))).join(",");
         let settings = [settings, &[("PSP_GATEWAY_SECRETS", secrets)]].concat();
         let product = Product::start(psp, dir, "serve", &settings).await?;
         let world = Self { product, first, _second: second };
@@ -213,7 +216,7 @@ struct Simulator {
 impl Simulator {
     fn spawn(psp: &Path, dir: &Path, name: &'static str) -> anyhow::Result<Self> {
         let (address, log) = (product::free_address()?, File::create(dir.join(format!("{name}.log")))?);
-        let settings = [("PSP_GATEWAY_SECRET", SECRET.to_owned()), ("PSP_LISTEN", address.clone())];
+        let settings = [("PSP_GATEWAY_SECRET", secret_of(name)), ("PSP_LISTEN", address.clone())];
         let mut command = product::command(psp, dir, &settings)?;
         command.args(["gateway-simulator", "--latency-ms", &LATENCY.as_millis().to_string()]);
         let child = command.stdout(log.try_clone()?).stderr(log).spawn()?;
