@@ -244,10 +244,15 @@ impl Wiring {
 
     /// The key of requests' fingerprints: that of the first local key, or else one for every process over this store.
     async fn fingerprints(&self) -> anyhow::Result<Arc<dyn RequestFingerprint>> {
-        Ok(Arc::new(match self.settings.card_kms_key {
-            None => FingerprintKey::derived(&self.settings.vault_keys()?)?,
-            Some(_) => FingerprintKey::stored(&*self.vault().await?, &*self.store.vault_keys).await?,
-        }))
+        if self.settings.card_kms_key.is_none() {
+            return Ok(Arc::new(FingerprintKey::derived(&self.settings.vault_keys()?)?));
+        }
+        let key = FingerprintKey::stored(self.vault().await?, Arc::clone(&self.store.vault_keys));
+        // Not a reason to stay away: most requests do without, and each that needs it tries again.
+        if let Err(error) = key.open().await {
+            tracing::warn!(error = %format!("{:#}", anyhow::Error::from(error)), "the key of fingerprints does not open yet");
+        }
+        Ok(Arc::new(key))
     }
 
     pub(crate) async fn authorize(&self) -> anyhow::Result<AuthorizeTransaction> {

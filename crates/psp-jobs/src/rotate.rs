@@ -19,7 +19,8 @@ pub struct Rotation {
     pub current: u64,
     /// Cards and keys that were erased or replaced meanwhile.
     pub gone: u64,
-    /// Cards and keys that do not open: their master key is not among ours, or they are damaged. They stay as they are.
+    /// Cards and keys that do not open: their master key is not among ours or may not be used, or they are damaged. They stay as
+    /// they are.
     pub unopened: u64,
 }
 
@@ -121,7 +122,7 @@ fn opened<T>(
     match resealed {
         Ok(Some(new)) => return Ok(Some(new)),
         Ok(None) => rotation.current += 1,
-        Err(error @ (VaultError::UnknownKey | VaultError::Damaged)) => {
+        Err(error @ (VaultError::UnknownKey | VaultError::Refused | VaultError::Damaged)) => {
             tracing::error!(%what, %error, "not sealed anew");
             rotation.unopened += 1;
         }

@@ -22,6 +22,8 @@ const KEY: &str = "key of a test";
 /// Under the current master key, and damaged.
 const CURRENT: &[u8] = b"current";
 const DAMAGED: &[u8] = b"damaged";
+/// Under a master key that may not be used.
+const REFUSED: &[u8] = b"refused";
 
 /// Seals anew by writing [`CURRENT`], as often as it may; erases every card first, where that is told.
 struct Script {
@@ -51,6 +53,7 @@ impl Resealer for Script {
     async fn reseal_key(&self, _: &str, sealed: &[u8]) -> Result<Option<Vec<u8>>, VaultError> {
         match sealed {
             DAMAGED => Err(VaultError::Damaged),
+            REFUSED => Err(VaultError::Refused),
             CURRENT => Ok(None),
             _ if self.left.fetch_sub(1, Ordering::SeqCst) <= 0 => Err(VaultError::Unavailable),
             _ => Ok(Some(CURRENT.to_vec())),
@@ -94,16 +97,17 @@ async fn a_rotation_that_was_broken_off_goes_on_with_the_rest() {
 
 #[tokio::test]
 async fn what_does_not_open_stays_and_holds_no_other_back() {
-    let (memory, _) = processing(3).await;
-    let first = memory.list(CardPlace::Transactions, None, 1).await.unwrap().remove(0);
-    assert!(
-        SealedCards::replace(&*memory, CardPlace::Transactions, &first, &SealedCard(DAMAGED.to_vec())).await.unwrap()
-    );
-    memory.load_or_insert(KEY, DAMAGED).await.unwrap();
+    let (memory, _) = processing(4).await;
+    let unopened = [DAMAGED, REFUSED].map(|bytes| SealedCard(bytes.to_vec()));
+    let first = memory.list(CardPlace::Transactions, None, 2).await.unwrap();
+    for (card, bytes) in first.iter().zip(&unopened) {
+        assert!(SealedCards::replace(&*memory, CardPlace::Transactions, card, bytes).await.unwrap());
+    }
+    memory.load_or_insert(KEY, REFUSED).await.unwrap();
     let done = rotate(&Script::of(i64::MAX), &memory).await.unwrap();
-    assert_eq!((done.cards, done.keys, done.unopened), (2, 0, 2));
-    let kept = memory.list(CardPlace::Transactions, None, 1).await.unwrap().remove(0);
-    assert_eq!(kept.sealed.0, DAMAGED);
+    assert_eq!((done.cards, done.keys, done.unopened), (2, 0, 3));
+    let kept = memory.list(CardPlace::Transactions, None, 2).await.unwrap();
+    assert!(kept.iter().map(|card| &card.sealed).eq(&unopened));
 }
 
 #[tokio::test]

@@ -139,7 +139,7 @@ fn read(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Asked, Problem> {
 /// Keeps the card in a task of its own, and the answer with its key.
 async fn keep_once(app: &App, asked: Asked, key: IdempotencyKey) -> Result<Answered, Problem> {
     let flight = app.keys_in_flight.begin(&asked.customer, &key).ok_or_else(idempotency::in_flight)?;
-    let request = IdempotentRequest { fingerprint: app.ports.fingerprints.fingerprint(&asked.canonical()), key };
+    let request = IdempotentRequest { fingerprint: app.ports.fingerprints.fingerprint(&asked.canonical()).await?, key };
     let expires_at = app.options.clock.now() + CreateTransaction::KEY_LIFETIME;
     let (create, tokenize) = (Arc::clone(&app.ports.create), Arc::clone(&app.ports.tokenize));
     in_task(flight, async move {

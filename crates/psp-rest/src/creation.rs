@@ -207,7 +207,7 @@ pub(crate) fn answered(outcome: CreateOutcome) -> Result<Answered, Problem> {
 /// the key while the write is under way.
 async fn create_once(app: &App, asked: Asked, key: IdempotencyKey) -> Result<CreateOutcome, Problem> {
     let flight = app.keys_in_flight.begin(&asked.new.customer_id, &key).ok_or_else(idempotency::in_flight)?;
-    let fingerprint = app.ports.fingerprints.fingerprint(&asked.canonical());
+    let fingerprint = app.ports.fingerprints.fingerprint(&asked.canonical()).await?;
     let (create, tokenize) = (Arc::clone(&app.ports.create), Arc::clone(&app.ports.tokenize));
     in_task(flight, async move { run(&create, &tokenize, asked, Some(IdempotentRequest { key, fingerprint })).await })
         .await

@@ -283,7 +283,7 @@ async fn cancel_once(
 ) -> Result<Answered, Problem> {
     let flight = app.keys_in_flight.begin(&customer, &key).ok_or_else(idempotency::in_flight)?;
     let canonical = lengths_and(&[b"POST /api/v1/payments/{id}/cancel", id.0.as_bytes()]);
-    let request = IdempotentRequest { fingerprint: app.ports.fingerprints.fingerprint(&canonical), key };
+    let request = IdempotentRequest { fingerprint: app.ports.fingerprints.fingerprint(&canonical).await?, key };
     let expires_at = app.options.clock.now() + CreateTransaction::KEY_LIFETIME;
     let (create, cancel) = (Arc::clone(&app.ports.create), Arc::clone(&app.ports.cancel));
     in_task(flight, async move {

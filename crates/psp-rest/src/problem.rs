@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use psp_domain::ports::{StoreError, VaultError};
+use psp_domain::ports::{FingerprintError, StoreError, VaultError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -195,12 +195,21 @@ impl From<StoreError> for Problem {
 impl From<VaultError> for Problem {
     fn from(error: VaultError) -> Self {
         let problem = match error {
-            VaultError::Unavailable => {
-                Self::unavailable("unavailable", "cards cannot be sealed for the moment; nothing was written")
+            VaultError::Unavailable | VaultError::Refused => {
+                Self::unavailable("unavailable", "the vault cannot be used for the moment; nothing was written")
             }
             _ => Self::internal(),
         };
         problem.because(error)
+    }
+}
+
+impl From<FingerprintError> for Problem {
+    fn from(error: FingerprintError) -> Self {
+        match error {
+            FingerprintError::Vault(error) => error.into(),
+            FingerprintError::Store(error) => error.into(),
+        }
     }
 }
 

@@ -17,6 +17,9 @@ pub(crate) struct MasterKey {
 }
 
 impl MasterKey {
+    /// How names of local keys begin. No key in KMS has such a name.
+    pub(crate) const NAMES: &str = "local:";
+
     fn from_base64(text: &str) -> Option<Self> {
         let bytes = Zeroizing::new(STANDARD.decode(text).ok()?);
         let mut secret = Box::new(Zeroizing::new([0; 32]));
@@ -36,7 +39,7 @@ impl MasterKey {
 
     /// The same as text, as envelopes have it.
     pub(crate) fn name(&self) -> String {
-        format!("local:{:08x}", u32::from_be_bytes(self.id))
+        format!("{}{:08x}", Self::NAMES, u32::from_be_bytes(self.id))
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

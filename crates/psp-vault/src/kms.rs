@@ -8,7 +8,8 @@ use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_kms::Client;
-use aws_sdk_kms::error::{DisplayErrorContext, SdkError};
+use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kms::operation::RequestId;
 use aws_sdk_kms::operation::decrypt::DecryptError;
 use aws_sdk_kms::operation::generate_data_key::GenerateDataKeyError;
 use aws_sdk_kms::primitives::Blob;
@@ -16,7 +17,11 @@ use aws_sdk_kms::types::{DataKeySpec, EncryptionAlgorithmSpec};
 use psp_domain::ports::VaultError;
 use zeroize::Zeroizing;
 
+use crate::keys::MasterKey;
 use crate::master::{DataKey, MasterKeys, NewDataKey, WrappedKey};
+
+/// The code of an error that operations do not name themselves.
+const ACCESS_DENIED: &str = "AccessDeniedException";
 
 /// [`MasterKeys`] with `GenerateDataKey` and `Decrypt`: a call each, so put [`ReusedKeys`](crate::ReusedKeys) before it.
 ///
@@ -66,6 +71,10 @@ impl MasterKeys for KmsKeys {
     }
 
     async fn unwrap_key(&self, wrapped: &WrappedKey) -> Result<Arc<DataKey>, VaultError> {
+        // KMS would have to be there to say so, and may refuse in other words.
+        if wrapped.master.starts_with(MasterKey::NAMES) {
+            return Err(VaultError::UnknownKey);
+        }
         let (name, value) = Self::CONTEXT;
         let asked = self.client.decrypt().key_id(&wrapped.master).ciphertext_blob(Blob::new(wrapped.bytes.clone()));
         let asked = asked.encryption_algorithm(EncryptionAlgorithmSpec::SymmetricDefault);
@@ -82,23 +91,40 @@ fn data_key(plaintext: Option<Blob>) -> Option<DataKey> {
 }
 
 /// What was refused for the key's sake needs an operator as much as what is out of reach, and passes as well.
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` gives it")]
 fn not_generated(error: SdkError<GenerateDataKeyError>) -> VaultError {
-    unavailable(error, "KMS gives no data key")
+    log(&error, "KMS gives no data key");
+    VaultError::Unavailable
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` gives it")]
 fn not_decrypted(error: SdkError<DecryptError>) -> VaultError {
     match error.as_service_error() {
-        Some(DecryptError::InvalidCiphertextException(_)) => VaultError::Damaged,
-        Some(DecryptError::NotFoundException(_) | DecryptError::IncorrectKeyException(_)) => VaultError::UnknownKey,
-        _ => unavailable(error, "KMS opens no data key"),
+        Some(DecryptError::InvalidCiphertextException(_)) => return VaultError::Damaged,
+        Some(DecryptError::NotFoundException(_) | DecryptError::IncorrectKeyException(_)) => {
+            return VaultError::UnknownKey;
+        }
+        _ => log(&error, "KMS opens no data key"),
+    }
+    match error.as_service_error() {
+        Some(DecryptError::DisabledException(_) | DecryptError::KmsInvalidStateException(_)) => VaultError::Refused,
+        Some(other) if other.code() == Some(ACCESS_DENIED) => VaultError::Refused,
+        _ => VaultError::Unavailable,
     }
 }
 
-/// The error of the port tells no details; the log does.
-fn unavailable<E>(error: SdkError<E>, message: &'static str) -> VaultError
+/// The error of the port tells no details; the log does. Never in the form of `Debug`, nor with the sources of the error: they
+/// may hold a body, and so a data key in the clear.
+fn log<E: ProvideErrorMetadata>(error: &SdkError<E>, message: &'static str)
 where
-    E: std::error::Error + Send + Sync + 'static,
+    SdkError<E>: RequestId + std::fmt::Display,
 {
-    tracing::error!(error = %DisplayErrorContext(error), "{message}");
-    VaultError::Unavailable
+    let told = error.as_service_error();
+    tracing::error!(
+        kind = %error,
+        code = told.and_then(E::code),
+        told = told.and_then(E::message),
+        request_id = error.request_id(),
+        "{message}"
+    );
 }

@@ -12,12 +12,15 @@
 //! With local keys, sealing or opening costs some ten microseconds and no input or output.
 //!
 //! ```
+//! # futures::executor::block_on(async {
 //! use psp_domain::ports::RequestFingerprint;
 //! use psp_vault::{EnvelopeVault, FingerprintKey, VaultKeys};
 //! let keys = VaultKeys::parse(&"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".into())?;
 //! let fingerprints = FingerprintKey::derived(&keys)?;
 //! let vault = EnvelopeVault::local(keys);
-//! assert_eq!(fingerprints.fingerprint(b"request"), fingerprints.fingerprint(b"request"));
+//! assert_eq!(fingerprints.fingerprint(b"request").await?, fingerprints.fingerprint(b"request").await?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -33,7 +36,7 @@ mod reuse;
 mod vault;
 mod version1;
 
-pub use fingerprint::{FingerprintKey, FingerprintKeyError};
+pub use fingerprint::FingerprintKey;
 pub use keys::{InvalidKeys, VaultKeys};
 #[cfg(feature = "kms")]
 pub use kms::KmsKeys;

@@ -96,12 +96,12 @@ async fn no_key_is_shown() {
     assert!(shown.contains("DataKey(***)") && !shown.contains("65, 65") && !shown.contains("AAAA"), "{shown}");
 }
 
-#[test]
-fn fingerprints_depend_on_the_sealing_key_only_and_stay_over_versions() {
-    let fingerprint = |bytes| FingerprintKey::derived(&keys(bytes)).unwrap().fingerprint(b"request");
-    assert_eq!(fingerprint(&[1]), fingerprint(&[1, 2]));
-    assert_ne!(fingerprint(&[1]), fingerprint(&[2, 1]));
-    let from_before = FingerprintKey::derived(&parse(VERSION_1_KEY)).unwrap().fingerprint(b"request");
+#[tokio::test]
+async fn fingerprints_depend_on_the_sealing_key_only_and_stay_over_versions() {
+    let fingerprint = async |keys| FingerprintKey::derived(&keys).unwrap().fingerprint(b"request").await.unwrap();
+    assert_eq!(fingerprint(keys(&[1])).await, fingerprint(keys(&[1, 2])).await);
+    assert_ne!(fingerprint(keys(&[1])).await, fingerprint(keys(&[2, 1])).await);
+    let from_before = fingerprint(parse(VERSION_1_KEY)).await;
     assert_eq!(STANDARD.encode(from_before.0), FINGERPRINT);
 }
 

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_sdk_kms::Client;
 use aws_sdk_kms::config::{Credentials, Region};
+use hyper::Request;
 use psp_testkit::servers::{self, Fault, FaultyProxy};
 use serde_json::{Value, json};
 
-use crate::support::{Place, example};
+use crate::support::{Answer, Place, Process, example};
 
 /// Two keys, and an alias that names the first.
 struct Master {
@@ -43,6 +44,13 @@ impl Master {
         place.set("PSP_CARD_KMS_KEY", &self.alias);
         place
     }
+}
+
+/// Posts JSON to a path, without a customer.
+async fn send(psp: &Process, path: &str, key: Option<&str>, body: &Value) -> Answer {
+    let request = Request::post(path).header("host", "psp").header("content-type", "application/json");
+    let request = key.into_iter().fold(request, |request, key| request.header("idempotency-key", key));
+    psp.client().await.send(request.body(body.to_string().into()).unwrap()).await.unwrap()
 }
 
 #[tokio::test]
@@ -80,21 +88,59 @@ async fn while_kms_is_away_payments_are_refused_for_the_moment() {
     })
     .await;
     let place = master.place(&format!("http://{}", proxy.address));
-    // The first process makes the key of fingerprints; the second has no data key in hand yet.
+    // The first process makes the key of fingerprints; the second opens it, and has no data key in hand yet; the third has neither.
     place.start(&["api"]).await.kill();
     let psp = place.serve().await;
     is_away.store(true, Ordering::SeqCst);
-    let refused = psp.post("123", &example()).await;
-    assert_eq!(refused.status, 503, "{}", refused.text);
-    assert!(refused.headers.contains_key("retry-after") && refused.text.contains("nothing was written"));
-    let output = place.command(&["api"]).output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-    assert!(told.contains("the service that has the master keys does not answer"), "{told}");
+    let mut late = place.start(&["api"]).await;
+    late.await_log("the key of fingerprints does not open yet").await;
+    assert!(late.log().contains("the service that has the master keys does not answer"), "{}", late.log());
+    for api in [&psp, &late] {
+        let refused = api.post("123", &example()).await;
+        assert_eq!(refused.status, 503, "{}", refused.text);
+        assert!(refused.headers.contains_key("retry-after") && refused.text.contains("nothing was written"));
+    }
+    // What seals no card and has no key needs no vault.
+    let deposit = json!({ "user_id": 123, "amount": "100.50", "currency": "USD" });
+    assert_eq!(late.get("123", "/transactions").await.text, "[]");
+    assert_eq!(send(&late, "/deposit", None, &deposit).await.status, 202);
+    let refused = send(&late, "/deposit", Some("key"), &deposit).await;
+    assert_eq!((refused.status.as_u16(), &refused.headers["retry-after"]), (503, &"1".parse().unwrap()));
+    let first = send(&psp, "/deposit", Some("key"), &deposit).await;
+    assert_eq!(first.status, 202, "{}", first.text);
 
     is_away.store(false, Ordering::SeqCst);
+    let again = send(&late, "/deposit", Some("key"), &deposit).await;
+    assert_eq!((again.status, again.text), (first.status, first.text), "every process has the same key");
     assert_eq!(psp.post("123", &example()).await.status, 201);
     psp.until("123", "/transactions", |list| list[0]["status"] == "pending_payment").await;
     // Keys in hand outlast an outage.
     is_away.store(true, Ordering::SeqCst);
     assert_eq!(psp.post("456", &example()).await.status, 201);
+}
+
+// The proxy works while the test waits for the command.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_card_under_a_key_that_may_not_be_used_holds_no_other_back() {
+    let endpoint = servers::kms().await;
+    let master = Master::new(&endpoint).await;
+    let body = r#"{"__type":"AccessDeniedException","message":"not for you"}"#;
+    let length = body.len();
+    let head = format!("HTTP/1.1 400 Bad Request\r\ncontent-length: {length}\r\nconnection: close");
+    let denied = &*format!("{head}\r\n\r\n{body}").leak();
+    let proxy = FaultyProxy::start(endpoint.trim_start_matches("http://"), move |piece| {
+        let is_decrypt = String::from_utf8_lossy(piece).contains("TrentService.Decrypt");
+        if is_decrypt { Fault::Answer(denied) } else { Fault::None }
+    })
+    .await;
+    let mut place = master.place(&endpoint);
+    place.start(&["api"]).await.post("123", &example()).await;
+    master.rotate().await;
+    place.start(&["api"]).await.post("456", &example()).await;
+    place.set("AWS_ENDPOINT_URL", &format!("http://{}", proxy.address));
+    let output = place.command(&["vault", "rotate", "--json"]).output().unwrap();
+    let rotation: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(!output.status.success(), "what does not open is told");
+    assert_eq!((&rotation["cards"], &rotation["current"], &rotation["unopened"]), (&json!(0), &json!(1), &json!(2)));
+    assert_eq!(rotation["key"], master.arns[1]);
 }

@@ -31,4 +31,7 @@ pub use store::{
     BalanceReader, Health, IdempotencyStore, PayableReader, SettledChunk, SettlementChunk, SettlementProgress,
     SettlementStore, Store, StoreError, TransactionReader, UnauthorizedTransaction,
 };
-pub use vault::{CardPlace, CardVault, KeptCard, RequestFingerprint, Resealer, SealedCards, VaultError, VaultKeyStore};
+pub use vault::{
+    CardPlace, CardVault, FingerprintError, KeptCard, RequestFingerprint, Resealer, SealedCards, VaultError,
+    VaultKeyStore,
+};

@@ -18,6 +18,10 @@ pub enum VaultError {
     /// The service that has the master keys cannot be reached, or refuses: the same may succeed later.
     #[error("the service that has the master keys does not answer")]
     Unavailable,
+    /// The service that has the master keys does not let this one be used, which says nothing of the others: it is disabled,
+    /// or not for this identity. The same may succeed later.
+    #[error("the card was sealed with a key that may not be used")]
+    Refused,
     /// The cryptographic provider failed.
     #[error("the cryptographic provider failed")]
     Provider,
@@ -33,10 +37,22 @@ pub trait CardVault: Send + Sync {
     async fn open(&self, transaction_id: TransactionId, sealed: &SealedCard) -> Result<Card, VaultError>;
 }
 
+/// Why a request could not be hashed.
+#[derive(Debug, thiserror::Error)]
+pub enum FingerprintError {
+    /// The vault does not open the key.
+    #[error("the key for fingerprints of requests")]
+    Vault(#[from] VaultError),
+    /// The store of the vault's keys failed.
+    #[error("the key for fingerprints of requests")]
+    Store(#[from] StoreError),
+}
+
 /// Hashes requests under a secret key.
+#[async_trait]
 pub trait RequestFingerprint: Send + Sync {
     /// The keyed hash of the canonical form of a request.
-    fn fingerprint(&self, canonical: &[u8]) -> Fingerprint;
+    async fn fingerprint(&self, canonical: &[u8]) -> Result<Fingerprint, FingerprintError>;
 }
 
 /// Brings what is sealed under the current master key.

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use metrics_exporter_prometheus::PrometheusHandle;
-use psp_domain::ports::{Clock, Health, RequestFingerprint, Store, StoreError, TransactionReader};
+use psp_domain::ports::{Clock, FingerprintError, Health, RequestFingerprint, Store, StoreError, TransactionReader};
 use psp_domain::usecases::{Callbacks, CancelTransaction, CreateTransaction, Sources, TokenizeCard};
 use psp_domain::{ChangeSet, Currency, FeeRules, Fingerprint, GatewayProtocol, GatewayRecord, Transaction, Verdict};
 use psp_rest::{RestOptions, RestPorts, router};
@@ -41,8 +41,9 @@ impl Store for GatedStore {
 /// A handler that panics wherever it takes a key's fingerprint.
 pub(crate) struct Panics;
 
+#[async_trait::async_trait]
 impl RequestFingerprint for Panics {
-    fn fingerprint(&self, _: &[u8]) -> Fingerprint {
+    async fn fingerprint(&self, _: &[u8]) -> Result<Fingerprint, FingerprintError> {
         panic!("a panic that the tests ask for")
     }
 }

@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use psp_domain::ports::{CardVault, RequestFingerprint, VaultError};
+use psp_domain::ports::{CardVault, FingerprintError, RequestFingerprint, VaultError};
 use psp_domain::{Card, Fingerprint, SealedCard, TransactionId};
 
 /// A vault that hides nothing: for tests of what stands around it.
@@ -27,13 +27,14 @@ impl CardVault for PlainVault {
     }
 }
 
+#[async_trait]
 impl RequestFingerprint for PlainVault {
-    fn fingerprint(&self, canonical: &[u8]) -> Fingerprint {
+    async fn fingerprint(&self, canonical: &[u8]) -> Result<Fingerprint, FingerprintError> {
         let mut sum = [0; 32];
         for (index, byte) in canonical.iter().enumerate() {
             let place: &mut u8 = &mut sum[index % 32];
             *place = place.rotate_left(1) ^ byte;
         }
-        Fingerprint(sum)
+        Ok(Fingerprint(sum))
     }
 }
