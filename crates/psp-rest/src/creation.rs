@@ -244,25 +244,33 @@ async fn run(
     if !asked.passing.is_empty() {
         return Err(Problem::invalid(asked.passing));
     }
-    if let Some(token) = asked.token {
-        asked.open(tokenize, token).await?;
+    if let Some(token) = asked.token
+        && !asked.open(tokenize, token).await?
+    {
+        let outcome = match request {
+            // Another process may have spent it meanwhile, and on this very request.
+            Some(request) => create.replay(&asked.new.customer_id, &request).await.map_err(problem(asked.family))?,
+            None => None,
+        };
+        return Ok(outcome.unwrap_or(CreateOutcome::TokenSpent));
     }
     let Asked { new, token, family, .. } = asked;
     create.execute(new, token, request, family.answer).await.map_err(problem(family))
 }
 
 impl Asked {
-    /// Takes the card from its token.
-    async fn open(&mut self, tokenize: &TokenizeCard, token: CardToken) -> Result<(), Problem> {
+    /// Takes the card from its token; `false` where there is no such token any more.
+    async fn open(&mut self, tokenize: &TokenizeCard, token: CardToken) -> Result<bool, Problem> {
         let new = &mut self.new;
-        let card = tokenize.open(&new.customer_id, token).await.map_err(tokenize_problem)?.ok_or_else(no_such_token)?;
+        let opened = tokenize.open(&new.customer_id, token).await.map_err(tokenize_problem)?;
+        let Some(card) = opened else { return Ok(false) };
         let order_id = new.named.order_id.as_ref().map(psp_domain::OrderId::as_str);
         let faults = texts_with(&card.number, Some(&new.customer_id), self.key.as_ref(), order_id);
         if !faults.is_empty() {
             return Err(Problem::invalid(faults));
         }
         new.card = Some(card);
-        Ok(())
+        Ok(true)
     }
 
     /// A form of the request that equal requests share and different ones do not: every field with its length before it.

@@ -15,6 +15,7 @@ use crate::idempotency::InFlight;
 use crate::middleware::RequestMetrics;
 
 /// What the routes need of the world.
+#[derive(Clone)]
 pub struct RestPorts {
     /// `POST /transactions`, payments, deposits and withdrawals.
     pub create: Arc<CreateTransaction>,
