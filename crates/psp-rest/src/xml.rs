@@ -64,6 +64,8 @@ struct Document<'r> {
     known: &'static [&'static str],
     depth: usize,
     is_begun: bool,
+    /// Whether there is text beside the fields.
+    has_text: bool,
     field: Field,
     fields: Map<String, Value>,
     faults: Vec<Fault>,
@@ -115,7 +117,8 @@ impl Document<'_> {
         } else {
             Value::String(field.text.trim_matches(is_space).to_owned())
         };
-        if self.fields.insert(name.to_owned(), value).is_some() {
+        // One fault for each name, however often it comes: so there are never more than fields that are known.
+        if self.fields.insert(name.to_owned(), value).is_some() && self.faults.iter().all(|fault| fault.path != name) {
             self.faults.push(Fault::new(name, "must be given once"));
         }
     }
@@ -127,8 +130,11 @@ impl Document<'_> {
     fn content(&mut self, text: &str) -> Result<(), Problem> {
         match self.depth {
             0 => return Err(malformed("it has text outside of its root element")),
-            1 if self.faults.iter().any(|fault| fault.path.is_empty()) => {}
-            1 => self.faults.push(Fault::new("", "must hold elements and no text")),
+            1 if self.has_text => {}
+            1 => {
+                self.has_text = true;
+                self.faults.push(Fault::new("", "must hold elements and no text"));
+            }
             2 => self.field.text.push_str(text),
             _ => {}
         }

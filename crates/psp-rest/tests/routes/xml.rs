@@ -94,6 +94,18 @@ async fn deep_nesting_and_crowds_of_attributes_are_refused_at_once() {
 }
 
 #[tokio::test]
+async fn what_comes_again_and_again_is_told_once_and_costs_no_more_than_reading_it() {
+    let doubles = |count: usize| format!("<deposit>{}</deposit>", "<amount/>".repeat(count));
+    let answer = refuse(doubles(7_200), StatusCode::UNPROCESSABLE_ENTITY, "doubles").await;
+    assert_eq!(answer.text.matches("must be given once").count(), 1, "{}", answer.text);
+    let text = |doubles: usize, references: usize| {
+        format!("<deposit>{}{}</deposit>", "<amount/>".repeat(doubles), "&lt;".repeat(references))
+    };
+    let answer = refuse(text(3_600, 8_000), StatusCode::UNPROCESSABLE_ENTITY, "doubles and text").await;
+    assert_eq!(answer.text.matches("must hold elements and no text").count(), 1, "{}", answer.text);
+}
+
+#[tokio::test]
 async fn a_body_over_64_kib_is_413() {
     let world = World::new();
     let fill = |length: usize| deposit_with(&" ".repeat(length - deposit_with("").len()));
