@@ -82,6 +82,26 @@ impl CardNumber {
         })
     }
 
+    /// Whether a text is a card number of a known brand as a whole, spaces and hyphens aside: no name, and nothing to be stored
+    /// in the clear. Numbers of 12 to 14 digits mean something else too often, but 14 for Diners Club.
+    ///
+    /// ```
+    /// # use psp_domain::CardNumber;
+    /// assert!(CardNumber::is_all_of("4111 1111-1111 1111"));
+    /// assert!(!CardNumber::is_all_of("order 4111111111111111"));
+    /// assert!(!CardNumber::is_all_of("9999999999999995"), "no brand begins so");
+    /// ```
+    pub fn is_all_of(text: &str) -> bool {
+        // Room for all of it at once: a text that grew would leave copies behind.
+        let mut digits = zeroize::Zeroizing::new(String::with_capacity(text.len()));
+        digits.extend(text.chars().filter(|c| !matches!(c, ' ' | '-')));
+        digits.parse::<Self>().is_ok_and(|number| match number.brand() {
+            CardBrand::Unknown => false,
+            CardBrand::Diners => number.0.len() >= 14,
+            _ => number.0.len() >= 15,
+        })
+    }
+
     fn stands_within(digits: &str, length: usize) -> bool {
         let windows = (0..digits.len().saturating_sub(length - 1)).map(|from| &digits[from..from + length]);
         windows.filter_map(|window| window.parse::<Self>().ok()).any(|number| number.brand() != CardBrand::Unknown)

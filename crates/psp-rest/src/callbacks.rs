@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::fields::{MajorAmount, major_amount_schema};
 use crate::format::Body;
 use crate::problem::{Problem, ProblemBody};
-use crate::request::{Fields, PathId, object_after, parsed, text};
+use crate::request::{Fields, PathId, no_card_number, object_after, parsed, text};
 use crate::state::App;
 
 const TIMESTAMP_HEADER: &str = "psp-timestamp";
@@ -40,7 +40,7 @@ const FIELDS: [&str; 4] = ["gateway_txn_id", "status", "amount", "currency"];
 #[schema(as = Callback, example = json!({ "gateway_txn_id": "gw-tx-12345", "status": "completed" }))]
 #[expect(dead_code, reason = "describes the body; `CallbackFields` reads it")]
 pub(crate) struct CallbackSchema {
-    /// The gateway's own reference: visible ASCII.
+    /// The gateway's own reference: visible ASCII and no card number.
     #[schema(min_length = 1, max_length = 100, pattern = "^[!-~]+$")]
     gateway_txn_id: String,
     /// `completed`, `failed` and `rejected` end the transaction; any other is kept and changes nothing.
@@ -97,7 +97,7 @@ pub(crate) struct SignatureHeaders {
         (status = 401, description = "Not signed by the transaction's gateway, or too long ago; the problem's `type` tells which", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "No such transaction", body = ProblemBody, content_type = "application/problem+json"),
         (status = 406, description = "`Accept` takes neither JSON nor XML", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The transaction has ended, and this was not known", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The transaction has ended, or has as many callbacks as are kept, and this was not known; the problem's `type` tells which", body = ProblemBody, content_type = "application/problem+json"),
         (status = 413, description = "Body over 64 KiB", body = ProblemBody, content_type = "application/problem+json"),
         (status = 415, description = "Body neither JSON nor XML in UTF-8 by its content type", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "Invalid fields, all of them", body = ProblemBody, content_type = "application/problem+json"),
@@ -129,6 +129,11 @@ pub(crate) async fn receive(
             let detail = format!("the transaction is {}: nothing can follow", status.as_str());
             Err(Problem::new(StatusCode::CONFLICT, "already-final", detail))
         }
+        Received::TooMany => {
+            let detail =
+                format!("{} callbacks of the transaction are kept, and no more", Callback::MAX_PER_TRANSACTION);
+            Err(Problem::new(StatusCode::CONFLICT, "too-many-callbacks", detail))
+        }
         Received::Unverifiable => {
             tracing::warn!(transaction_id = %id, "a callback came for a gateway that is not configured here");
             Err(Problem::unavailable(
@@ -153,8 +158,9 @@ fn read(body: Body) -> Result<Notice, Problem> {
     let (json, faults) = body.into_json(ROOT, &FIELDS)?;
     fields.faults = faults;
     let body: CallbackFields<'_> = object_after(&mut fields.faults, &json)?;
-    let gateway_reference = fields.required("gateway_txn_id", body.gateway_txn_id, reference);
-    let status = fields.required("status", body.status, status);
+    let gateway_reference =
+        fields.required("gateway_txn_id", body.gateway_txn_id, no_card_number(reference, String::as_str));
+    let status = fields.required("status", body.status, no_card_number(status, String::as_str));
     let amount = fields.optional("amount", body.amount, MajorAmount::read);
     let currency = fields.optional("currency", body.currency, parsed::<Currency>);
     match (gateway_reference, status) {

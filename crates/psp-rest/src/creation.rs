@@ -20,7 +20,7 @@ use crate::format::Body;
 use crate::idempotency::{self, Flight};
 use crate::page::JSON;
 use crate::problem::{Fault, Problem};
-use crate::request::{Fields, object_after, parsed};
+use crate::request::{Fields, not_a_card_number, object_after, parsed};
 use crate::state::App;
 
 /// What differs between the routes that create transactions.
@@ -70,6 +70,8 @@ impl<'r> Reading<'r> {
         customer: Result<CustomerId, Fault>,
     ) -> Self {
         let mut fields = Fields::default();
+        let customer =
+            customer.and_then(|customer| not_a_card_number("x-customer-id", customer.as_str()).map(|()| customer));
         let customer = customer.map_err(|fault| fields.faults.push(fault)).ok();
         let key = idempotency::key(headers).map_err(|fault| fields.faults.push(fault)).ok().flatten();
         Self { app, family, fields, customer, key, passing: Vec::new() }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use utoipa::openapi::{KnownFormat, ObjectBuilder, OneOfBuilder, SchemaFormat, Type};
 
 use crate::problem::Fault;
-use crate::request::{Fields, parsed, text};
+use crate::request::{Fields, no_card_number, parsed, text};
 
 /// The schema of [`minor_amount`].
 pub(crate) fn minor_amount_schema() -> OneOfBuilder {
@@ -66,11 +66,20 @@ impl MajorAmount {
         Decimal::from_str_exact(plain).map(|major| Self { major, places }).map_err(|_| wrong)
     }
 
+    /// Tells what is wrong with it whatever the currency.
+    pub(crate) fn of_any_currency(self) -> Result<(), String> {
+        if self.major.is_zero() || self.major > Decimal::from(Money::MAX_MINOR) {
+            return Err(format!("must be positive and at most {} minor units", Money::MAX_MINOR));
+        }
+        Ok(())
+    }
+
     /// The money that it stands for.
     pub(crate) fn money(self, currency: Currency) -> Result<Money, String> {
         if self.places > currency.exponent() as usize {
             return Err(MoneyError::TooManyDecimals.to_string());
         }
+        self.of_any_currency()?;
         let money = Money::from_major(self.major, currency).map_err(|error| error.to_string())?;
         if (1..=Money::MAX_MINOR).contains(&money.minor()) {
             Ok(money)
@@ -101,7 +110,7 @@ pub(crate) fn description(json: &str) -> Result<String, String> {
     if !Transaction::is_description(&description) {
         return Err(InvalidTransaction::Description.to_string());
     }
-    Ok(description.to_string())
+    no_card_number(|_| Ok(description.to_string()), String::as_str)(json)
 }
 
 /// The methods that are paid with a card.

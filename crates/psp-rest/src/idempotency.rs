@@ -9,6 +9,7 @@ use psp_domain::{CustomerId, IdempotencyKey};
 use utoipa::IntoParams;
 
 use crate::problem::{Fault, Problem};
+use crate::request::not_a_card_number;
 
 pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -17,13 +18,13 @@ pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-rep
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "describes the header; `key` reads it")]
 pub(crate) struct IdempotencyHeader {
-    /// Visible ASCII, plain or as a quoted string; kept 24 hours. The same request again gives the first answer, with
-    /// `idempotency-replayed: true`; another request is refused.
+    /// Visible ASCII, plain or as a quoted string; no card number; kept 24 hours. The same request again gives the first
+    /// answer, with `idempotency-replayed: true`; another request is refused.
     #[param(rename = "idempotency-key", nullable = false, min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
     idempotency_key: Option<String>,
 }
 
-/// The key of a request, plain or as a quoted string (RFC 8941, section 3.3.3).
+/// The key of a request, plain or as a quoted string (RFC 8941, section 3.3.3). It is stored in the clear.
 pub(crate) fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Fault> {
     let path = "idempotency-key";
     let mut values = headers.get_all("idempotency-key").iter();
@@ -33,7 +34,10 @@ pub(crate) fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Fault> 
     }
     let text = value.to_str().unwrap_or_default();
     let key = if text.starts_with('"') { unquoted(text).unwrap_or_default() } else { text.into() };
-    key.parse().map(Some).map_err(|error: psp_domain::InvalidName| Fault::new(path, error.to_string()))
+    let key: IdempotencyKey =
+        key.parse().map_err(|error: psp_domain::InvalidName| Fault::new(path, error.to_string()))?;
+    not_a_card_number(path, key.as_str())?;
+    Ok(Some(key))
 }
 
 /// 422: the key came with another request before.

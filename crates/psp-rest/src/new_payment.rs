@@ -13,7 +13,7 @@ use crate::creation::{Asked, Reading};
 use crate::fields::{CardFields, ReadCard, any_method, description, installments, minor_amount, minor_amount_schema};
 use crate::payments::FAMILY;
 use crate::problem::{Fault, Problem};
-use crate::request::{Fields, customer_or_default, parsed};
+use crate::request::{Fields, customer_or_default, no_card_number, parsed};
 use crate::state::App;
 use crate::transactions::PaymentMethodSchema;
 
@@ -41,7 +41,7 @@ struct NewPaymentFields<'b> {
 #[schema(as = NewPayment, example = json!({ "order_id": "order_123", "amount": 50000, "currency": "INR", "method": "upi" }))]
 #[expect(dead_code, reason = "describes the body; `NewPaymentFields` reads it")]
 pub(crate) struct NewPaymentSchema {
-    /// The customer's order: visible ASCII. Not unique: one order may be paid in several payments.
+    /// The customer's order: visible ASCII and no card number. Not unique: one order may be paid in several payments.
     #[schema(min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
     order_id: String,
     #[schema(schema_with = minor_amount_schema)]
@@ -51,7 +51,7 @@ pub(crate) struct NewPaymentSchema {
     currency: Option<String>,
     #[schema(value_type = PaymentMethodSchema)]
     method: String,
-    /// The customer's words; empty where absent.
+    /// The customer's words, and no card number; empty where absent.
     #[schema(max_length = 500)]
     description: Option<String>,
     /// Where the payer is: ISO 3166-1 alpha-2.
@@ -84,7 +84,7 @@ pub(crate) fn read(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Asked,
     let mut reading = Reading::begin(app, &FAMILY, headers, customer_or_default(app, headers));
     let body: NewPaymentFields<'_> = reading.body(body)?;
     let fields = &mut reading.fields;
-    let order_id: Option<OrderId> = fields.required("order_id", body.order_id, parsed);
+    let order_id: Option<OrderId> = fields.required("order_id", body.order_id, no_card_number(parsed, OrderId::as_str));
     let amount = fields.required("amount", body.amount, minor_amount);
     let currency = match body.currency {
         Some(_) => fields.optional("currency", body.currency, parsed::<Currency>),

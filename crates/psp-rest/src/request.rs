@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
-use psp_domain::CustomerId;
+use psp_domain::{CardNumber, CustomerId};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -22,7 +22,7 @@ pub(crate) const CUSTOMER_HEADER: HeaderName = HeaderName::from_static("x-custom
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "describes the headers; `customer` and the middleware read them")]
 pub(crate) struct CustomerHeaders {
-    /// The merchant: visible ASCII.
+    /// The merchant: visible ASCII; no card number where something is created.
     #[param(rename = "x-customer-id", min_length = 1, max_length = 128, pattern = "^[!-~]+$", example = "123")]
     customer_id: String,
     /// Names the request in the answer, in problems and in logs: visible ASCII. One is made where there is none.
@@ -35,7 +35,7 @@ pub(crate) struct CustomerHeaders {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "describes the headers; `customer_or_default` and the middleware read them")]
 pub(crate) struct OptionalCustomerHeaders {
-    /// The merchant: visible ASCII; the configured one where absent.
+    /// The merchant: visible ASCII; no card number where something is created; the configured one where absent.
     #[param(
         rename = "x-customer-id",
         nullable = false,
@@ -207,6 +207,25 @@ impl Fields {
 /// The text of a JSON string.
 pub(crate) fn text(json: &str) -> Result<zeroize::Zeroizing<String>, String> {
     serde_json::from_str(json).map(zeroize::Zeroizing::new).map_err(|_| "must be a string".to_owned())
+}
+
+/// What is told of a card number where none is asked for.
+const CARD_NUMBER: &str = "must not be a card number";
+
+/// Refuses a value that is stored in the clear and is a card number.
+pub(crate) fn not_a_card_number(path: &'static str, text: &str) -> Result<(), Fault> {
+    if CardNumber::is_all_of(text) { Err(Fault::new(path, CARD_NUMBER)) } else { Ok(()) }
+}
+
+/// What `read` takes of a text, unless that is a card number: it is stored in the clear.
+pub(crate) fn no_card_number<T>(
+    read: impl FnOnce(&str) -> Result<T, String>,
+    text_of: impl FnOnce(&T) -> &str,
+) -> impl FnOnce(&str) -> Result<T, String> {
+    move |json| {
+        let value = read(json)?;
+        if CardNumber::is_all_of(text_of(&value)) { Err(CARD_NUMBER.to_owned()) } else { Ok(value) }
+    }
 }
 
 /// A JSON string that a type of the domain takes.

@@ -20,7 +20,7 @@ use crate::fields::{MajorAmount, cardless_method, major_amount_schema, name_or_i
 use crate::format::{Body, Wanted};
 use crate::idempotency::IdempotencyHeader;
 use crate::problem::{Fault, Problem, ProblemBody};
-use crate::request::{CustomerOrDefault, OptionalCustomerHeaders, PathId, customer_or_default, parsed};
+use crate::request::{CustomerOrDefault, OptionalCustomerHeaders, PathId, customer_or_default, no_card_number, parsed};
 use crate::state::App;
 
 /// What is told of a deposit that was created.
@@ -64,7 +64,7 @@ pub(crate) enum TransferMethodSchema {
 #[schema(as = NewTransfer, example = json!({ "user_id": 123, "amount": "100.50", "currency": "USD" }))]
 #[expect(dead_code, reason = "describes the body; `NewTransferFields` reads it")]
 pub(crate) struct NewTransferSchema {
-    /// The customer's user: visible ASCII, or an integer, which is taken as its digits.
+    /// The customer's user: visible ASCII, or an integer, which is taken as its digits; no card number.
     #[schema(schema_with = user_id_schema)]
     user_id: String,
     #[schema(schema_with = major_amount_schema)]
@@ -88,7 +88,8 @@ fn user_id_schema() -> utoipa::openapi::OneOfBuilder {
     let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[!-~]+$"));
     let text = text.min_length(Some(1)).max_length(Some(UserId::MAX_LEN));
     let integer = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
-    let description = "The customer's user: visible ASCII, or an integer, which is taken as its digits.";
+    let description =
+        "The customer's user: visible ASCII, or an integer, which is taken as its digits; no card number.";
     OneOfBuilder::new().item(text).item(integer).description(Some(description))
 }
 
@@ -298,7 +299,7 @@ fn read(app: &App, kind: TransactionKind, headers: &HeaderMap, body: Body) -> Re
     let json = reading.json(body, kind.as_str(), &FIELDS)?;
     let body: NewTransferFields<'_> = reading.body(&json)?;
     let fields = &mut reading.fields;
-    let user_id = fields.required("user_id", body.user_id, name_or_integer::<UserId>);
+    let user_id = fields.required("user_id", body.user_id, no_card_number(name_or_integer, UserId::as_str));
     let amount = fields.required("amount", body.amount, MajorAmount::read);
     let currency = fields.required("currency", body.currency, parsed::<Currency>);
     let country = fields.optional("country", body.country, parsed);
@@ -306,8 +307,9 @@ fn read(app: &App, kind: TransactionKind, headers: &HeaderMap, body: Body) -> Re
         Some(_) => fields.optional("method", body.method, cardless_method),
         None => Some(PaymentMethod::BankTransfer),
     };
-    let amount = amount.zip(currency).and_then(|(amount, currency)| {
-        amount.money(currency).map_err(|message| fields.faults.push(Fault::new("amount", message))).ok()
+    let amount = amount.and_then(|amount| {
+        let money = currency.map_or_else(|| amount.of_any_currency().map(|()| None), |of| amount.money(of).map(Some));
+        money.map_err(|message| fields.faults.push(Fault::new("amount", message))).ok().flatten()
     });
     let gateway = reading.gateway(body.gateway);
     let new = |customer_id| {

@@ -77,11 +77,30 @@ async fn an_unknown_transaction_is_404_and_one_that_has_ended_409() {
     let id = deposited(&world).await;
     let transaction = world.loaded(&id).await;
     world.memory.apply(fixtures::decline(&transaction, world.now())).await.unwrap();
-    let answer = call_back(&world, &id, &completed()).await;
-    answer.assert_problem(StatusCode::CONFLICT);
-    assert_eq!(answer.json()["type"], "urn:psp:problem:already-final");
-    assert!(!answer.headers.contains_key("retry-after"), "it stays so");
-    assert!(kept(&world).await.is_empty());
+    for (status, count) in [("failed", 0), ("completed", 1)] {
+        let answer = call_back(&world, &id, &json!({ "gateway_txn_id": "gw-tx-12345", "status": status })).await;
+        answer.assert_problem(StatusCode::CONFLICT);
+        assert_eq!(answer.json()["type"], "urn:psp:problem:already-final");
+        assert!(!answer.headers.contains_key("retry-after"), "it stays so");
+        assert_eq!(kept(&world).await.len(), count, "money that we do not know of is kept for somebody to look at");
+    }
+}
+
+#[tokio::test]
+async fn no_more_callbacks_are_kept_of_a_transaction_than_allowed() {
+    let world = World::new();
+    let id = deposited(&world).await;
+    let told = |number: u32| json!({ "gateway_txn_id": format!("gw-{number}"), "status": "half_way" });
+    for number in 0..Callback::MAX_PER_TRANSACTION {
+        assert_eq!(call_back(&world, &id, &told(number)).await.status, StatusCode::ACCEPTED);
+    }
+    let refused = call_back(&world, &id, &told(Callback::MAX_PER_TRANSACTION)).await;
+    refused.assert_problem(StatusCode::CONFLICT);
+    assert_eq!(refused.json()["type"], "urn:psp:problem:too-many-callbacks");
+    assert!(!refused.headers.contains_key("retry-after"), "it stays so");
+    assert_eq!(call_back(&world, &id, &told(0)).await.status, StatusCode::ACCEPTED, "what is known is taken");
+    let other = deposited(&world).await;
+    assert_eq!(call_back(&world, &other, &completed()).await.status, StatusCode::ACCEPTED);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 mod bad_input;
 mod bodies;
 mod callbacks;
+mod card_numbers;
 mod card_tokens;
 mod documents;
 mod failures;

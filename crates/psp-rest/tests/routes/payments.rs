@@ -173,7 +173,8 @@ async fn a_card_is_there_where_the_method_needs_one_and_nowhere_else() {
         ),
         (with(upi(), json!({ "installments": 2 })), &["installments"]),
         (with(by_card(), json!({ "order_id": "4111-1111-1111-1111" })), &["order_id"]),
-        (with(by_card(), json!({ "description": "4111 1111 1111 1111" })), &["card_number"]),
+        (with(by_card(), json!({ "description": "4111 1111 1111 1111" })), &["description"]),
+        (with(by_card(), json!({ "description": "my 4111 1111 1111 1111" })), &["card_number"]),
         (with(upi(), json!({ "gateway": "unknown" })), &["gateway"]),
     ] {
         let answer = world.post_to(PATH, &body).await;
