@@ -1,6 +1,6 @@
 //! What every vault does.
 
-#![expect(missing_docs, clippy::unused_async, reason = "the names of tests are sentences, and their factories async")]
+#![expect(missing_docs, reason = "the names of tests are sentences, and their factories async")]
 
 use psp_domain::ports::{CardVault, IdGenerator, RequestFingerprint, Resealer, UuidV7Generator};
 use psp_domain::{Card, CardHolderName, SealedCard, TransactionId};
