@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use backon::Retryable;
 use metrics::Counter;
 use psp_domain::ports::{CHECK_MESSAGE_KIND, Delivery, StoreError, TransactionReader, UnauthorizedTransaction};
-use psp_domain::usecases::{AuthorizeOutcome, AuthorizeTransaction};
+use psp_domain::usecases::{AuthorizeError, AuthorizeOutcome, AuthorizeTransaction};
 use psp_domain::{EventKind, QueueName, TransactionId, TransactionStatus};
 
 use crate::consumer::{Disposition, Handler, Job};
@@ -24,6 +24,10 @@ pub fn transactions_handler(
     Arc::new(TransactionsHandler { authorize, transactions, ended: Arc::new(ended) })
 }
 
+/// The most rounds of a last delivery.
+const LAST_ROUNDS: u32 = 3;
+
+#[derive(Clone)]
 struct TransactionsHandler {
     authorize: Arc<AuthorizeTransaction>,
     transactions: Arc<dyn TransactionReader>,
@@ -68,12 +72,12 @@ impl TransactionsHandler {
     }
 
     fn job(&self, loaded: UnauthorizedTransaction, is_last: bool) -> Job {
-        let (authorize, ended) = (Arc::clone(&self.authorize), Arc::clone(&self.ended));
-        let id = loaded.transaction.id;
+        let handler = self.clone();
         Box::pin(async move {
-            match authorize.execute(loaded, is_last).await {
+            let id = loaded.transaction.id;
+            match handler.rounds(loaded, is_last).await {
                 Ok(AuthorizeOutcome::Done(status)) => {
-                    if let Some((_, counter)) = ended.iter().find(|(s, _)| *s == status) {
+                    if let Some((_, counter)) = handler.ended.iter().find(|(s, _)| *s == status) {
                         counter.increment(1);
                     }
                     Disposition::Done
@@ -83,9 +87,28 @@ impl TransactionsHandler {
                     Disposition::Done
                 }
                 Ok(AuthorizeOutcome::Retry(reason)) => Disposition::Retry(reason),
+                Ok(AuthorizeOutcome::Overtaken) => Disposition::Retry("another worker was faster".into()),
                 Err(error) => Disposition::Retry(error.to_string()),
             }
         })
+    }
+
+    /// One round; at the last delivery another one where somebody else wrote meanwhile, because nobody would come back.
+    async fn rounds(
+        &self,
+        mut loaded: UnauthorizedTransaction,
+        is_last: bool,
+    ) -> Result<AuthorizeOutcome, AuthorizeError> {
+        let id = loaded.transaction.id;
+        for _ in 1..LAST_ROUNDS {
+            let outcome = self.authorize.execute(loaded, is_last).await?;
+            if !is_last || outcome != AuthorizeOutcome::Overtaken {
+                return Ok(outcome);
+            }
+            let Some(again) = self.load(&[id]).await?.pop() else { return Ok(outcome) };
+            loaded = again;
+        }
+        self.authorize.execute(loaded, is_last).await
     }
 }
 

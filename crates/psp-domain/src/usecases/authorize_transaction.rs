@@ -67,6 +67,8 @@ pub enum AuthorizeOutcome {
     Waiting(String),
     /// No answer yet: try again later, for this reason.
     Retry(String),
+    /// Somebody else wrote meanwhile: load it again.
+    Overtaken,
 }
 
 /// Why a round could not be made.
@@ -356,7 +358,7 @@ impl AuthorizeTransaction {
         let change = ChangeSet::of_attempts(round.transaction.clone(), attempts);
         // What was applied before may be somebody else's void, for another reason: the next round looks at it.
         if self.store.apply(change).await? != Verdict::Applied {
-            return Ok(Step::Ended(faster()));
+            return Ok(Step::Ended(AuthorizeOutcome::Overtaken));
         }
         round.transaction.version += 1;
         self.void(round, voiding, gateway).await
@@ -418,10 +420,14 @@ impl AuthorizeTransaction {
 
     /// Writes a new state with the attempt that led to it.
     async fn write(&self, round: &mut Round, transition: Transition) -> Result<AuthorizeOutcome, AuthorizeError> {
-        let Transition::Executed(next) = transition else { return Ok(faster()) };
+        let Transition::Executed(next) = transition else { return Ok(AuthorizeOutcome::Overtaken) };
         let status = next.transaction.status;
         let change = ChangeSet::from(*next).with_attempts(round.resolved.take());
-        Ok(if is_written(self.store.apply(change).await?) { AuthorizeOutcome::Done(status) } else { faster() })
+        Ok(if is_written(self.store.apply(change).await?) {
+            AuthorizeOutcome::Done(status)
+        } else {
+            AuthorizeOutcome::Overtaken
+        })
     }
 
     /// Writes an attempt beside the one that is resolved; returns how the round ends where somebody else was faster.
@@ -433,7 +439,7 @@ impl AuthorizeTransaction {
         let attempts = round.resolved.take().into_iter().chain([attempt]).collect();
         let change = ChangeSet::of_attempts(round.transaction.clone(), attempts);
         if !is_written(self.store.apply(change).await?) {
-            return Ok(Some(faster()));
+            return Ok(Some(AuthorizeOutcome::Overtaken));
         }
         round.transaction.version += 1;
         Ok(None)
@@ -476,10 +482,6 @@ fn request(transaction: &Transaction, reference: AttemptReference, card: Option<
 
 fn is_written(verdict: Verdict) -> bool {
     matches!(verdict, Verdict::Applied | Verdict::AlreadyApplied)
-}
-
-fn faster() -> AuthorizeOutcome {
-    AuthorizeOutcome::Retry("another worker was faster".into())
 }
 
 fn waiting() -> AuthorizeOutcome {

@@ -23,6 +23,9 @@ pub struct Callbacks {
     sources: Sources,
 }
 
+/// How often a callback is judged again because its transaction changed meanwhile.
+const MAX_TRIES: usize = 3;
+
 /// What a gateway tells, as far as its words have the right form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
@@ -175,19 +178,21 @@ impl Callbacks {
         if let Some(outcome) = callback.outcome {
             return Ok(Applied::Concluded(outcome));
         }
-        let Some(loaded) = self.load(callback.transaction_id).await? else { return Ok(Applied::Unknown) };
-        let outcome = match self.judge(&callback, loaded)? {
-            Judgement::Concluded(outcome) => outcome,
-            Judgement::Retry(reason) => return Ok(Applied::Retry(reason.to_owned())),
-            Judgement::Write(change) => match self.store.apply(*change).await? {
-                Verdict::Applied | Verdict::AlreadyApplied => CallbackOutcome::Applied,
-                Verdict::StaleVersion | Verdict::Duplicate => {
-                    return Ok(Applied::Retry("the transaction changed meanwhile".into()));
-                }
-            },
-        };
-        self.received.conclude(id, outcome, self.sources.clock.now()).await?;
-        Ok(Applied::Concluded(outcome))
+        for _ in 0..MAX_TRIES {
+            let Some(loaded) = self.load(callback.transaction_id).await? else { return Ok(Applied::Unknown) };
+            let outcome = match self.judge(&callback, loaded)? {
+                Judgement::Concluded(outcome) => outcome,
+                Judgement::Retry(reason) => return Ok(Applied::Retry(reason.to_owned())),
+                Judgement::Write(change) => match self.store.apply(*change).await? {
+                    Verdict::Applied | Verdict::AlreadyApplied => CallbackOutcome::Applied,
+                    // The transaction changed meanwhile: it is judged again.
+                    Verdict::StaleVersion | Verdict::Duplicate => continue,
+                },
+            };
+            self.received.conclude(id, outcome, self.sources.clock.now()).await?;
+            return Ok(Applied::Concluded(outcome));
+        }
+        Ok(Applied::Retry("the transaction changes too often".into()))
     }
 
     async fn load(&self, id: TransactionId) -> Result<Option<UnauthorizedTransaction>, StoreError> {

@@ -7,11 +7,13 @@ use psp_domain::ports::{
     AttemptStore, AuthorizationRequest, AuthorizationResult, CallbackSignature, DeadLetters, ForgedCallback, Gateway,
     GatewayError, RefundRequest, StoreError, Sweep, TransactionReader, UnauthorizedTransaction,
 };
+use psp_domain::usecases::{CancelOutcome, CancelTransaction};
 use psp_domain::{
     AttemptReference, CustomerId, GatewayName, Page, PageRequest, QueueName, Transaction, TransactionId,
     TransactionKind, TransactionStatus,
 };
 use psp_testkit::fakes::{FailingStore, Memory};
+use psp_testkit::fixtures;
 use psp_worker::TimeoutGateway;
 use tokio::time::Instant;
 
@@ -190,4 +192,26 @@ async fn a_store_that_fails_does_not_make_the_gateway_be_asked_again() {
     world.until(id, TransactionStatus::PendingPayment).await;
     world.until_idle(QueueName::Transactions).await;
     assert_eq!((world.gateway.asked(), world.gateway.found().len()), (vec![id], 0));
+}
+
+/// Cancels a payment while its gateway is asked for it the last time.
+#[tokio::test(start_paused = true)]
+async fn a_last_delivery_that_was_overtaken_is_not_lost() {
+    let world = world();
+    let id = world.create().await;
+    for _ in 1..QueueName::MAX_RECEIVES {
+        world.gateway.answer(Duration::ZERO, Err(GatewayError::Unavailable("out".into())));
+    }
+    world.gateway.answer(Duration::from_secs(30), Err(GatewayError::TimedOut));
+    world.start_transactions();
+    while world.gateway.asked().len() < QueueName::MAX_RECEIVES as usize {
+        world.tick().await;
+    }
+    let cancel = CancelTransaction::new(world.memory.clone(), world.memory.clone(), world.sources.clone());
+    let customer = fixtures::customer("123");
+    let outcome = cancel.execute(&customer, TransactionKind::Payment, id).await.unwrap();
+    assert!(matches!(outcome, CancelOutcome::Requested(_)), "{outcome:?}");
+    world.until(id, TransactionStatus::Cancelled).await;
+    world.until_idle(QueueName::Transactions).await;
+    assert!(DeadLetters::list(&*world.memory, None, None, 10).await.unwrap().is_empty());
 }
