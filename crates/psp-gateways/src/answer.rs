@@ -59,6 +59,8 @@ impl Reading {
     pub(crate) fn of_refusal(status: StatusCode) -> Self {
         match status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Self::Unavailable,
+            // In progress, or used before: it may hold a charge under the reference.
+            StatusCode::CONFLICT => Self::Senseless,
             status if status.is_client_error() => Self::Refused,
             _ => Self::Senseless,
         }

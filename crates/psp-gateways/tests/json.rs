@@ -85,9 +85,10 @@ async fn a_refusal_says_in_its_body_that_nothing_was_taken_and_in_its_status_why
     let refusal = format!(r#"{{"error":"do not like {NUMBER} of Luke Skywalker"}}"#);
     let unavailable = |status| GatewayError::Unavailable(format!("answered {status}"));
     let refused = |status| GatewayError::Refused(format!("answered {status}"));
-    let refusals = [400, 401, 404, 408, 409, 413, 422].map(|status| (status, refused(status)));
+    let refusals = [400, 401, 404, 408, 413, 422].map(|status| (status, refused(status)));
     let busy = [429, 503].map(|status| (status, unavailable(status)));
-    let others = [200, 201, 302, 500, 502, 504].map(|status| (status, GatewayError::TimedOut));
+    // In conflict with what the gateway has under the reference, it may have a charge there.
+    let others = [200, 201, 302, 409, 500, 502, 504].map(|status| (status, GatewayError::TimedOut));
     for (status, expected) in refusals.into_iter().chain(busy).chain(others) {
         let gateway = Parrot::answering(status, &refusal).await.gateway(HttpProtocol::Json);
         assert_eq!(gateway.authorize(&request).await, Err(expected.clone()), "{status}");

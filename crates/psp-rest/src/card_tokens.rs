@@ -28,7 +28,7 @@ use crate::state::App;
 }))]
 #[expect(dead_code, clippy::struct_field_names, reason = "describes the body as it is; `CardFields` reads it")]
 pub(crate) struct NewCardTokenSchema {
-    /// 12 to 19 digits that pass Luhn. Encrypted until the token is spent or expires, then erased.
+    /// 12 to 19 digits that pass Luhn. Encrypted; erased when the token is spent or, once it has expired, by an hourly job.
     #[schema(min_length = 12, max_length = 19, pattern = "^[0-9]{12,19}$", write_only)]
     card_number: String,
     #[schema(min_length = 1, max_length = 100)]
@@ -36,7 +36,7 @@ pub(crate) struct NewCardTokenSchema {
     /// MM/YY or MM/YYYY.
     #[schema(pattern = "^(0[1-9]|1[0-2])/(20)?[0-9]{2}$")]
     card_expiration_date: String,
-    /// 3 or 4 digits. Encrypted until the token is spent or expires, then erased.
+    /// 3 or 4 digits. Encrypted; erased when the token is spent or, once it has expired, by an hourly job.
     #[schema(min_length = 3, max_length = 4, pattern = "^[0-9]{3,4}$", write_only)]
     card_verification_code: String,
 }
