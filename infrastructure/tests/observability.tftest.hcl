@@ -33,7 +33,7 @@ run "every_alarm_that_was_promised" {
 
   assert {
     condition = length(setsubtract([
-      "callbacks-flagged", "voiding-failed", "breaker-open", "api-cpu", "api-memory", "worker-cpu", "worker-memory", "api-errors", "worker-errors", "settle-payables-errors", "api-5xx", "edge-5xx",
+      "callbacks-flagged", "voiding-failed", "attempts-overdue", "breaker-open", "api-cpu", "api-memory", "worker-cpu", "worker-memory", "api-errors", "worker-errors", "settle-payables-errors", "api-5xx", "edge-5xx",
       "api-p95", "transactions-age", "transactions-dlq-depth", "database-cpu", "database-connections",
     ], keys(aws_cloudwatch_metric_alarm.plain))) == 0
     error_message = "An alarm is missing."
@@ -73,7 +73,7 @@ run "money_in_doubt_is_told_from_the_log_of_the_worker" {
   }
 
   assert {
-    condition = alltrue([for name in ["callbacks-flagged", "voiding-failed", "breaker-open"] : (
+    condition = alltrue([for name in ["callbacks-flagged", "voiding-failed", "attempts-overdue", "breaker-open"] : (
       aws_cloudwatch_log_metric_filter.worker[name].log_group_name == "/psp-test-worker" &&
       aws_cloudwatch_log_metric_filter.worker[name].metric_transformation[0].name == aws_cloudwatch_metric_alarm.plain[name].metric_name &&
       aws_cloudwatch_log_metric_filter.worker[name].metric_transformation[0].namespace == aws_cloudwatch_metric_alarm.plain[name].namespace &&

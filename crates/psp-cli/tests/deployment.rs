@@ -175,11 +175,12 @@ fn alarms_look_for_lines_that_the_worker_logs() {
     let transactions = include_str!("../../psp-worker/src/transactions.rs");
     let authorize = include_str!("../../psp-domain/src/usecases/authorize_transaction.rs");
     let breaker = include_str!("../../psp-gateways/src/breaker.rs");
-    let settle = include_str!("../../psp-jobs/src/settle.rs");
+    let (settle, sweep) = (include_str!("../../psp-jobs/src/settle.rs"), include_str!("../../psp-jobs/src/sweep.rs"));
     for (pattern, logs, line) in [
         (r#"$.message = \"a callback needs a look\""#, callbacks, r#""a callback needs a look")"#),
         (r#"$.message = \"waits for its gateway\""#, transactions, r#"reason, "waits for its gateway")"#),
         (r#"$.reason = \"*voiding failed*\""#, authorize, "and voiding failed: {error}"),
+        (r#"$.message = \"attempts are overdue\""#, sweep, r#""attempts are overdue")"#),
         (r#"$.message = \"the breaker is open*\""#, breaker, r#""the breaker is open: "#),
         (r#"$.message = \"payables settled\""#, settle, r#""payables settled""#),
     ] {

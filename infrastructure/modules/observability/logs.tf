@@ -16,6 +16,12 @@ locals {
       text    = "A gateway may have charged and cannot be told to give it back: it is asked again until it answers."
       seconds = 7200
     }
+    # Told at every tenth sweep, which is ten minutes apart by default.
+    attempts-overdue = {
+      pattern = "{ $.message = \"attempts are overdue\" }"
+      text    = "Gateways may have charged and have not said so for a quarter of an hour."
+      seconds = 3600
+    }
     breaker-open = {
       pattern = "{ $.message = \"the breaker is open*\" }"
       text    = "A gateway fails again and again and is left alone: payments go to others, or wait."
