@@ -47,7 +47,7 @@ impl Store for GatedStore {
     async fn apply_all(&self, changes: Vec<ChangeSet>) -> Result<Vec<Verdict>, StoreError> {
         self.started.add_permits(1);
         self.gate.acquire().await.unwrap().forget();
-        self.batches.lock().unwrap().push(changes.iter().map(ChangeSet::transaction_id).collect());
+        self.batches.lock().unwrap().push(changes.iter().filter_map(ChangeSet::transaction_id).collect());
         if self.fails {
             Err(StoreError::Unavailable("no disk".into()))
         } else {

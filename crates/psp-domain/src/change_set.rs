@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 
 use crate::{
-    Attempt, CardToken, CustomerId, Event, IdempotencyKey, Payable, Transaction, TransactionId, TransactionStatus,
-    Transitioned,
+    Attempt, CardToken, Currency, CustomerId, Event, IdempotencyKey, Order, OrderId, Payable, Refund, Transaction,
+    TransactionId, TransactionStatus, Transitioned,
 };
 
 /// The card of a transaction, encrypted by a [`crate::ports::CardVault`]. Opaque to everyone else.
@@ -46,6 +46,65 @@ impl TransactionWrite {
     }
 }
 
+/// The write of one order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderWrite {
+    /// A new row.
+    Insert(Box<Order>),
+    /// A new state.
+    Update {
+        /// The new state.
+        order: Box<Order>,
+        /// The version that the row must still have; otherwise [`Verdict::StaleVersion`].
+        expected_version: i64,
+    },
+}
+
+impl OrderWrite {
+    /// The order that is written.
+    pub fn order(&self) -> &Order {
+        match self {
+            Self::Insert(order) | Self::Update { order, .. } => order,
+        }
+    }
+}
+
+/// What is counted by status, so that no statistic scans a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CountSubject {
+    /// Orders, by the [names](crate::OrderStatus::as_str) of their statuses.
+    Order,
+    /// Their payments, by the [names](crate::OrderPaymentStatus::as_str) of theirs.
+    Payment,
+}
+
+impl CountSubject {
+    /// The name in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Payment => "payment",
+        }
+    }
+}
+
+/// A count and a sum; in a change set, what is added to them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusCount {
+    /// Whose.
+    pub customer_id: CustomerId,
+    /// What is counted.
+    pub subject: CountSubject,
+    /// In which status.
+    pub status: String,
+    /// In which currency.
+    pub currency: Currency,
+    /// How many.
+    pub count: i64,
+    /// The sum of their amounts, in minor units.
+    pub amount: i64,
+}
+
 /// A keyed hash of a request, to tell whether an idempotency key comes back with the same body. Keyed, because the body
 /// holds a card number (PCI DSS 3.5.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,18 +137,24 @@ pub struct IdempotencyRecord {
 /// Everything that one decision writes: in one database transaction, or not at all.
 ///
 /// Ids and times in it are fixed when it is built, so writing the same change set again has one effect
-/// ([`Verdict::AlreadyApplied`]).
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// ([`Verdict::AlreadyApplied`]). It writes a transaction, an order, or both.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ChangeSet {
     /// The transaction.
-    pub transaction: TransactionWrite,
-    /// Its attempts that are new or changed, by their numbers.
+    pub transaction: Option<TransactionWrite>,
+    /// The order.
+    pub order: Option<OrderWrite>,
+    /// Attempts of the transaction that are new or changed, by their numbers.
     pub attempts: Vec<Attempt>,
+    /// Refunds of the transaction that are new or changed, by their numbers.
+    pub refunds: Vec<Refund>,
     /// New payables. Their receivables move the customer's balance in the same write.
     pub payables: Vec<Payable>,
-    /// Events; those of a kind with a [queue](crate::EventKind::queue) are messages, too. Empty only where there are
-    /// attempts.
+    /// Events; those of a kind with a [queue](crate::EventKind::queue) are messages, too, and each is to be delivered to the
+    /// customer's webhook endpoints that ask for it. Empty only where there are attempts.
     pub events: Vec<Event>,
+    /// What is added to counts by status.
+    pub counts: Vec<StatusCount>,
     /// The request's idempotency key.
     pub idempotency: Option<IdempotencyRecord>,
     /// The token of the card that is paid with: spent with this write, or else nothing is written ([`Verdict::Duplicate`]).
@@ -99,28 +164,17 @@ pub struct ChangeSet {
 impl ChangeSet {
     /// The change set of a new transaction.
     pub fn create(transaction: Transaction, card: Option<SealedCard>, created: Event) -> Self {
-        Self {
-            transaction: TransactionWrite::Insert(Box::new(transaction), card),
-            attempts: Vec::new(),
-            payables: Vec::new(),
-            events: vec![created],
-            idempotency: None,
-            spends: None,
-        }
+        let counts = transaction.counts_from(None);
+        let transaction = Some(TransactionWrite::Insert(Box::new(transaction), card));
+        Self { transaction, events: vec![created], counts, ..Self::default() }
     }
 
     /// The change set of attempts alone: the transaction keeps its state, and its version moves on.
     pub fn of_attempts(mut transaction: Transaction, attempts: Vec<Attempt>) -> Self {
         let expected_version = transaction.version;
         transaction.version += 1;
-        Self {
-            transaction: TransactionWrite::Update { transaction: Box::new(transaction), expected_version },
-            attempts,
-            payables: Vec::new(),
-            events: Vec::new(),
-            idempotency: None,
-            spends: None,
-        }
+        let transaction = Some(TransactionWrite::Update { transaction: Box::new(transaction), expected_version });
+        Self { transaction, attempts, ..Self::default() }
     }
 
     /// The same with attempts written beside it.
@@ -131,23 +185,28 @@ impl ChangeSet {
     }
 
     /// Which transaction it writes.
-    pub fn transaction_id(&self) -> TransactionId {
-        self.transaction.transaction().id
+    pub fn transaction_id(&self) -> Option<TransactionId> {
+        self.transaction.as_ref().map(|write| write.transaction().id)
+    }
+
+    /// Which order it writes.
+    pub fn order_id(&self) -> Option<OrderId> {
+        self.order.as_ref().map(|write| write.order().id)
     }
 }
 
 impl From<Transitioned> for ChangeSet {
     fn from(next: Transitioned) -> Self {
         Self {
-            transaction: TransactionWrite::Update {
+            transaction: Some(TransactionWrite::Update {
                 transaction: Box::new(next.transaction),
                 expected_version: next.expected_version,
-            },
-            attempts: Vec::new(),
+            }),
+            refunds: next.refunds,
             payables: next.payables,
             events: next.events,
-            idempotency: None,
-            spends: None,
+            counts: next.counts,
+            ..Self::default()
         }
     }
 }

@@ -53,6 +53,18 @@ uuid_id!(
 );
 
 uuid_id!(
+    /// Names an order that was placed here.
+    OrderId
+);
+uuid_id!(
+    /// Names a refund: the reference under which the gateway gives back at most once.
+    RefundId
+);
+uuid_id!(
+    /// Names a webhook endpoint.
+    EndpointId
+);
+uuid_id!(
     /// Names one attempt at a gateway: the reference under which the gateway charges at most once.
     AttemptReference
 );
@@ -65,7 +77,7 @@ uuid_id!(
     CardToken
 );
 
-/// Why a text is not a [`CustomerId`], an [`IdempotencyKey`], an [`OrderId`] or a [`UserId`].
+/// Why a text is not a [`CustomerId`], an [`IdempotencyKey`], an [`OrderName`], a [`UserId`] or a [`CorrelationId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to {max} visible ASCII characters")]
 pub struct InvalidName {
@@ -121,10 +133,14 @@ ascii_name!(
     IdempotencyKey, 255
 );
 ascii_name!(
-    /// Names a customer's order: 1 to 128 visible ASCII characters.
-    OrderId, 128
+    /// Names an order as the customer does: 1 to 128 visible ASCII characters.
+    OrderName, 128
 );
 ascii_name!(
     /// Names a customer's user: 1 to 128 visible ASCII characters.
     UserId, 128
+);
+ascii_name!(
+    /// Joins all that one request caused, to the last event and log line: the request's id, 1 to 128 visible ASCII characters.
+    CorrelationId, 128
 );

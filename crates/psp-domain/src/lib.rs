@@ -30,6 +30,7 @@
 //!     }),
 //!     installments: Installments::ONE,
 //!     named: Named::default(),
+//!     order: None,
 //! };
 //! let (now, ids) = (SystemClock.now(), UuidV7Generator);
 //! let (transaction, created) = Transaction::create(&request, now, &ids).map_err(|faults| faults[0])?;
@@ -56,33 +57,48 @@ mod ids;
 mod method;
 mod money;
 mod new_transaction;
+mod order;
 mod page;
 mod payable;
 pub mod ports;
+mod refund;
 mod routing;
 mod transaction;
 pub mod usecases;
+mod webhook;
 
 pub use attempt::{Attempt, AttemptState};
 pub use callback::{Callback, CallbackOutcome, CallbackStatus};
 pub use card::{Card, CardBrand, CardError, CardExpiry, CardHolderName, CardNumber, CardSummary, CardVerificationCode};
-pub use change_set::{ChangeSet, Fingerprint, IdempotencyRecord, SealedCard, StoredAnswer, TransactionWrite, Verdict};
+pub use change_set::{
+    ChangeSet, CountSubject, Fingerprint, IdempotencyRecord, OrderWrite, SealedCard, StatusCount, StoredAnswer,
+    TransactionWrite, Verdict,
+};
 pub use event::{Event, EventKind};
 pub use fees::{FeeRule, FeeRules, FeeSplit, Installments, InvalidFeeRule};
 pub use ids::{
-    AttemptReference, CallbackId, CardToken, CustomerId, IdempotencyKey, InvalidName, MessageId, OrderId, PayableId,
-    SettlementRunId, TransactionId, UserId,
+    AttemptReference, CallbackId, CardToken, CorrelationId, CustomerId, EndpointId, IdempotencyKey, InvalidName,
+    MessageId, OrderId, OrderName, PayableId, RefundId, SettlementRunId, TransactionId, UserId,
 };
 pub use method::{PaymentMethod, TransactionKind};
 pub use money::{Currency, Money, MoneyError};
 pub use new_transaction::{InvalidTransaction, KnownFields, NewTransaction};
+pub use order::{
+    IllegalOrderTransition, InvalidOrder, NewOrder, Order, OrderPaymentStatus, OrderStatus, OrderTransition,
+    OrderTransitioned,
+};
 pub use page::{InvalidPage, Page, PageRequest, Position};
 pub use payable::{Balance, Payable, PayableStatus};
 pub use ports::QueueName;
+pub use refund::{Refund, RefundFeePolicy, RefundRefused, RefundStatus, RefundTotals};
 pub use routing::{
     BreakerState, Country, GatewayHealth, GatewayName, GatewayProtocol, GatewayRecord, InvalidCountry,
     InvalidGatewayName, Route, RoutingTable,
 };
 pub use transaction::{
-    GatewayReference, IllegalTransition, Named, Transaction, TransactionStatus, Transition, Transitioned,
+    GatewayReference, IllegalTransition, Named, OrderLink, Transaction, TransactionStatus, Transition, Transitioned,
+};
+pub use webhook::{
+    ConcludedDelivery, DeliveryAttempt, DeliveryStatus, DeliveryVerdict, DueDelivery, EndpointStatus, EventFilter,
+    SealedSecret, WebhookDelivery, WebhookEndpoint, WebhookPolicy,
 };

@@ -1,7 +1,8 @@
 //! Transactions as customers ask for them, and the rules across their fields.
 
 use crate::{
-    CardHolderName, CardNumber, CustomerId, Installments, Money, Named, PaymentMethod, Transaction, TransactionKind,
+    CardHolderName, CardNumber, CustomerId, Installments, Money, Named, OrderLink, PaymentMethod, Transaction,
+    TransactionKind,
 };
 
 /// A transaction as a customer asks for it: every part already valid.
@@ -23,6 +24,8 @@ pub struct NewTransaction {
     pub installments: Installments,
     /// What else the customer names.
     pub named: Named,
+    /// The order that is paid with it, where it was placed here.
+    pub order: Option<OrderLink>,
 }
 
 /// The fields of a new transaction as far as they are known: what an entrypoint could read of a faulty request, so that the

@@ -31,7 +31,8 @@ impl PayableStatus {
     }
 }
 
-/// What is owed for one instalment. `receivable + fee` is the instalment's amount.
+/// What is owed for one instalment: `receivable + fee` is the instalment's amount. Or what a refund takes back of it: then
+/// neither is positive, and together they are what is given back of the instalment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payable {
     /// Its id.
@@ -40,8 +41,11 @@ pub struct Payable {
     pub transaction_id: TransactionId,
     /// To whom it is owed.
     pub customer_id: CustomerId,
-    /// Which instalment: from 1. Unique within the transaction.
+    /// Which instalment: from 1.
     pub installment: u8,
+    /// Which refund of the transaction takes back: from 1; 0 where this is what is owed. Unique with the transaction and the
+    /// instalment.
+    pub refund: u16,
     /// Whether it has been paid.
     pub status: PayableStatus,
     /// When it is due.

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! processing ── approved ──▶ pending_payment ── last payable paid ──▶ paid
-//!     │ declined ──▶ declined
-//!     │ all gateways failed ──▶ failed
-//!     │ cancelled before approval ──▶ cancelled
+//!     │ declined ──▶ declined        │                                 │
+//!     │ all gateways failed ──▶ failed  └──────── refund asked ────────┘
+//!     │ cancelled before approval ──▶ cancelled        ▼
+//!                                               pending_refund ── all given back ──▶ refunded
+//!                                                      └── a part, or refused ──▶ pending_payment | paid
 //! ```
 //!
 //! A transition consumes the old state. An illegal one is an [`IllegalTransition`]; the same one again is
@@ -15,8 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ports::IdGenerator;
 use crate::{
-    CardSummary, Country, CustomerId, Event, EventKind, FeeRules, GatewayName, Installments, InvalidTransaction,
-    MessageId, Money, NewTransaction, OrderId, Payable, PayableId, PayableStatus, PaymentMethod, TransactionId,
+    CardSummary, CorrelationId, CountSubject, Country, CustomerId, Event, EventKind, FeeRules, GatewayName,
+    Installments, InvalidTransaction, MessageId, Money, NewTransaction, OrderId, OrderName, OrderPaymentStatus,
+    Payable, PayableId, PayableStatus, PaymentMethod, Refund, RefundTotals, StatusCount, TransactionId,
     TransactionKind, UserId,
 };
 
@@ -36,12 +39,24 @@ pub enum TransactionStatus {
     Failed,
     /// Cancelled before approval: final.
     Cancelled,
+    /// Approved, and a gateway is asked to give back all or a part of it.
+    PendingRefund,
+    /// All of it was given back: final.
+    Refunded,
 }
 
 impl TransactionStatus {
     /// Every status.
-    pub const ALL: [Self; 6] =
-        [Self::Processing, Self::PendingPayment, Self::Paid, Self::Declined, Self::Failed, Self::Cancelled];
+    pub const ALL: [Self; 8] = [
+        Self::Processing,
+        Self::PendingPayment,
+        Self::Paid,
+        Self::Declined,
+        Self::Failed,
+        Self::Cancelled,
+        Self::PendingRefund,
+        Self::Refunded,
+    ];
 
     /// The name in the API and the database.
     pub const fn as_str(self) -> &'static str {
@@ -52,6 +67,8 @@ impl TransactionStatus {
             Self::Declined => "declined",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::PendingRefund => "pending_refund",
+            Self::Refunded => "refunded",
         }
     }
 
@@ -62,7 +79,12 @@ impl TransactionStatus {
 
     /// Whether nothing can follow.
     pub const fn is_final(self) -> bool {
-        matches!(self, Self::Paid | Self::Declined | Self::Failed | Self::Cancelled)
+        matches!(self, Self::Declined | Self::Failed | Self::Cancelled | Self::Refunded)
+    }
+
+    /// Whether a gateway has approved it, whatever came later.
+    pub const fn is_approved(self) -> bool {
+        matches!(self, Self::PendingPayment | Self::Paid | Self::PendingRefund | Self::Refunded)
     }
 }
 
@@ -87,12 +109,16 @@ pub struct Transaction {
     pub installments: Installments,
     /// What the customer named beside the money.
     pub named: Named,
+    /// The order that is paid with it, where it was placed here.
+    pub order: Option<OrderLink>,
     /// Its state.
     pub status: TransactionStatus,
     /// Why it was declined or failed.
     pub status_reason: Option<String>,
     /// The gateway's name and its reference of the approval.
     pub gateway: Option<GatewayReference>,
+    /// What of the amount was asked back, and given.
+    pub refunds: RefundTotals,
     /// Moves on with every write of it or of its attempts: what an update expects to find.
     pub version: i64,
     /// The number of its events.
@@ -107,13 +133,22 @@ pub struct Transaction {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Named {
     /// The customer's order.
-    pub order_id: Option<OrderId>,
+    pub order_id: Option<OrderName>,
     /// The customer's user, of deposits and withdrawals.
     pub user_id: Option<UserId>,
     /// Where the payer is.
     pub country: Option<Country>,
     /// The gateway to use, and no other.
     pub gateway: Option<GatewayName>,
+}
+
+/// How the payment of an order is joined to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderLink {
+    /// The order.
+    pub id: OrderId,
+    /// The correlation id of the request that placed it.
+    pub correlation_id: CorrelationId,
 }
 
 /// Where a gateway keeps its side of a transaction.
@@ -153,10 +188,14 @@ pub struct Transitioned {
     pub transaction: Transaction,
     /// The version that the store must still hold.
     pub expected_version: i64,
+    /// The refunds that are new or changed.
+    pub refunds: Vec<Refund>,
     /// The payables that come to be.
     pub payables: Vec<Payable>,
     /// The events, in order.
     pub events: Vec<Event>,
+    /// What is added to counts by status.
+    pub counts: Vec<StatusCount>,
 }
 
 impl Transaction {
@@ -191,9 +230,11 @@ impl Transaction {
             card: new.card.as_ref().map(crate::Card::summary),
             installments: new.installments,
             named: new.named.clone(),
+            order: new.order.clone(),
             status: TransactionStatus::Processing,
             status_reason: None,
             gateway: None,
+            refunds: RefundTotals::none(new.amount.currency()),
             version: 1,
             sequence: 1,
             created_at: now,
@@ -217,7 +258,7 @@ impl Transaction {
     ) -> Result<Transition, IllegalTransition> {
         match self.status {
             TransactionStatus::Processing => {}
-            TransactionStatus::PendingPayment | TransactionStatus::Paid => return Ok(Transition::AlreadyApplied),
+            status if status.is_approved() => return Ok(Transition::AlreadyApplied),
             _ => return Err(self.illegal(TransactionStatus::PendingPayment)),
         }
         let payables = self.payables(rules, now, ids);
@@ -227,7 +268,7 @@ impl Transaction {
         let paid = payables.iter().filter(|p| p.status == PayableStatus::Paid);
         next.events.extend(paid.map(|p| Event::of_payable_paid(MessageId(ids.next_id()), p)));
         if payables.iter().all(|p| p.status == PayableStatus::Paid) {
-            next = next.then(TransactionStatus::Paid, EventKind::TransactionPaid, now, ids);
+            next = next.then_of(None, TransactionStatus::Paid, EventKind::TransactionPaid, now, ids);
         }
         next.payables = payables;
         Ok(Transition::Executed(Box::new(next)))
@@ -310,12 +351,22 @@ impl Transaction {
         ids: &dyn IdGenerator,
         change: impl FnOnce(&mut Self),
     ) -> Transitioned {
+        self.write(change).then_of(None, to, kind, now, ids)
+    }
+
+    /// The beginning of a write: the version moves on.
+    pub(crate) fn write(mut self, change: impl FnOnce(&mut Self)) -> Transitioned {
         let expected_version = self.version;
-        let mut transaction = self;
-        transaction.version += 1;
-        change(&mut transaction);
-        Transitioned { transaction, expected_version, payables: Vec::new(), events: Vec::new() }
-            .then(to, kind, now, ids)
+        self.version += 1;
+        change(&mut self);
+        Transitioned {
+            transaction: self,
+            expected_version,
+            refunds: Vec::new(),
+            payables: Vec::new(),
+            events: Vec::new(),
+            counts: Vec::new(),
+        }
     }
 
     fn payables(&self, rules: &FeeRules, now: DateTime<Utc>, ids: &dyn IdGenerator) -> Vec<Payable> {
@@ -332,6 +383,7 @@ impl Transaction {
                     transaction_id: self.id,
                     customer_id: self.customer_id.clone(),
                     installment,
+                    refund: 0,
                     status: rule.initial_status,
                     payment_date: rule.payment_date(now, installment),
                     fee_percent: rule.percent,
@@ -344,18 +396,47 @@ impl Transaction {
             .collect()
     }
 
-    fn illegal(&self, to: TransactionStatus) -> IllegalTransition {
+    /// What counts by status gain and lose when it comes to be, or comes from another status; only payments of orders count.
+    pub(crate) fn counts_from(&self, before: Option<TransactionStatus>) -> Vec<StatusCount> {
+        let (before, after) = (before.map(OrderPaymentStatus::from), OrderPaymentStatus::from(self.status));
+        if self.order.is_none() || before == Some(after) {
+            return Vec::new();
+        }
+        let count = |status: OrderPaymentStatus, sign| StatusCount {
+            customer_id: self.customer_id.clone(),
+            subject: CountSubject::Payment,
+            status: status.as_str().to_owned(),
+            currency: self.amount.currency(),
+            count: sign,
+            amount: sign * self.amount.minor(),
+        };
+        before.map(|before| count(before, -1)).into_iter().chain([count(after, 1)]).collect()
+    }
+
+    pub(crate) fn illegal(&self, to: TransactionStatus) -> IllegalTransition {
         IllegalTransition { id: self.id, from: self.status, to }
     }
 }
 
 impl Transitioned {
-    /// One more step of the same write.
-    fn then(mut self, to: TransactionStatus, kind: EventKind, now: DateTime<Utc>, ids: &dyn IdGenerator) -> Self {
-        self.transaction.status = to;
-        self.transaction.sequence += 1;
+    /// One more step of the same write, because of a refund where there is one. The payment of an order says it twice: as a
+    /// transaction, and as what the order's side waits for.
+    pub(crate) fn then_of(
+        mut self,
+        refund: Option<&Refund>,
+        to: TransactionStatus,
+        kind: EventKind,
+        now: DateTime<Utc>,
+        ids: &dyn IdGenerator,
+    ) -> Self {
+        let before = std::mem::replace(&mut self.transaction.status, to);
         self.transaction.updated_at = now;
-        self.events.push(Event::of_transaction(MessageId(ids.next_id()), kind, &self.transaction));
+        let twin = kind.of_order_payment().filter(|_| self.transaction.order.is_some());
+        for kind in [Some(kind), twin].into_iter().flatten() {
+            self.transaction.sequence += 1;
+            self.events.push(Event::of_refund(MessageId(ids.next_id()), kind, &self.transaction, refund));
+        }
+        self.counts.extend(self.transaction.counts_from(Some(before)));
         self
     }
 }

@@ -350,7 +350,7 @@ async fn explain(
     }
     let of_refused = || refused.iter().map(|n| &changes[*n]);
     let events: Vec<_> = of_refused().map(|c| c.events.first().map_or(Uuid::nil(), |event| event.id.0)).collect();
-    let transactions: Vec<_> = of_refused().map(|change| change.transaction_id().0).collect();
+    let transactions: Vec<_> = of_refused().map(|change| fixtures::written(&change).id.0).collect();
     let attempts: Vec<_> = of_refused().map(|c| c.attempts.last().filter(|_| c.events.is_empty())).collect();
     let numbers: Vec<_> = attempts.iter().map(|a| a.map_or(0, stored_number)).collect();
     let references: Vec<_> = attempts.iter().map(|a| a.map_or(Uuid::nil(), |a| a.reference.0)).collect();

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use psp_domain::{
-    Attempt, CardToken, ChangeSet, Country, Event, GatewayName, IdempotencyRecord, OrderId, Payable, PayableStatus,
+    Attempt, CardToken, ChangeSet, Country, Event, GatewayName, IdempotencyRecord, OrderName, Payable, PayableStatus,
     QueueName, SealedCard, Transaction, TransactionWrite, UserId,
 };
 use rust_decimal::Decimal;
@@ -209,7 +209,7 @@ impl<'c> Inserts<'c> {
         self.card_last_four.push(card.map(|c| &*c.last_four));
         self.card_brand.push(card.map(|c| c.brand.as_str()));
         self.installments.push(i16::from(t.installments.get()));
-        self.order_id.push(named.order_id.as_ref().map(OrderId::as_str));
+        self.order_id.push(named.order_id.as_ref().map(OrderName::as_str));
         self.user_id.push(named.user_id.as_ref().map(UserId::as_str));
         self.country.push(named.country.map(Country::as_str));
         self.requested_gateway.push(named.gateway.as_ref().map(GatewayName::as_str));

@@ -266,7 +266,7 @@ impl Asked {
         let new = &mut self.new;
         let opened = tokenize.open(&new.customer_id, token).await.map_err(tokenize_problem)?;
         let Some(card) = opened else { return Ok(false) };
-        let order_id = new.named.order_id.as_ref().map(psp_domain::OrderId::as_str);
+        let order_id = new.named.order_id.as_ref().map(psp_domain::OrderName::as_str);
         let faults = texts_with(&card.number, Some(&new.customer_id), self.key.as_ref(), order_id);
         if !faults.is_empty() {
             return Err(Problem::invalid(faults));

@@ -2,7 +2,7 @@
 
 use axum::http::HeaderMap;
 use psp_domain::{
-    CardToken, Currency, Installments, KnownFields, Money, Named, NewTransaction, OrderId, PaymentMethod,
+    CardToken, Currency, Installments, KnownFields, Money, Named, NewTransaction, OrderName, PaymentMethod,
     TransactionKind,
 };
 use serde::Deserialize;
@@ -84,7 +84,8 @@ pub(crate) fn read(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Asked,
     let mut reading = Reading::begin(app, &FAMILY, headers, customer_or_default(app, headers));
     let body: NewPaymentFields<'_> = reading.body(body)?;
     let fields = &mut reading.fields;
-    let order_id: Option<OrderId> = fields.required("order_id", body.order_id, no_card_number(parsed, OrderId::as_str));
+    let order_id: Option<OrderName> =
+        fields.required("order_id", body.order_id, no_card_number(parsed, OrderName::as_str));
     let amount = fields.required("amount", body.amount, minor_amount);
     let currency = match body.currency {
         Some(_) => fields.optional("currency", body.currency, parsed::<Currency>),
@@ -113,7 +114,7 @@ pub(crate) fn read(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Asked,
         installments,
     };
     reading.rules(known.faults());
-    reading.number(card.number.as_ref(), order_id.as_ref().map(OrderId::as_str));
+    reading.number(card.number.as_ref(), order_id.as_ref().map(OrderName::as_str));
     let new = |customer_id| {
         Some(NewTransaction {
             kind: TransactionKind::Payment,
@@ -125,6 +126,7 @@ pub(crate) fn read(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Asked,
             card: card.complete(),
             installments: installments?,
             named: Named { order_id: Some(order_id?), country, gateway, ..Named::default() },
+            order: None,
         })
     };
     reading.finish(new, token)

@@ -126,6 +126,7 @@ pub(crate) fn read(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Asked,
             card: Some(card.complete()?),
             installments: installments?,
             named: Named { country, gateway, ..Named::default() },
+            order: None,
         })
     };
     reading.finish(new, None)

@@ -45,9 +45,10 @@ pub(crate) enum PaymentStatusSchema {
 const fn status(status: TransactionStatus) -> &'static str {
     match status {
         TransactionStatus::Processing => "PENDING",
-        TransactionStatus::PendingPayment | TransactionStatus::Paid => "SUCCESS",
+        TransactionStatus::PendingPayment | TransactionStatus::Paid | TransactionStatus::PendingRefund => "SUCCESS",
         TransactionStatus::Declined | TransactionStatus::Failed => "FAILED",
         TransactionStatus::Cancelled => "CANCELLED",
+        TransactionStatus::Refunded => "REFUNDED",
     }
 }
 
@@ -118,7 +119,7 @@ impl<'t> From<&'t Transaction> for PaymentBody<'t> {
         let gateway = approved.map(|at| &at.gateway).or(t.named.gateway.as_ref());
         Self {
             id: t.id.0,
-            order_id: t.named.order_id.as_ref().map(psp_domain::OrderId::as_str),
+            order_id: t.named.order_id.as_ref().map(psp_domain::OrderName::as_str),
             amount: t.amount.minor(),
             currency: t.amount.currency().code(),
             method: t.payment_method,
@@ -141,7 +142,7 @@ fn answer(transaction: &Transaction) -> StoredAnswer {
         message: "Payment initiated successfully",
         status: status(transaction.status),
         id: transaction.id.0,
-        order_id: transaction.named.order_id.as_ref().map_or("", psp_domain::OrderId::as_str),
+        order_id: transaction.named.order_id.as_ref().map_or("", psp_domain::OrderName::as_str),
     };
     stored(StatusCode::ACCEPTED, &body)
 }

@@ -105,8 +105,9 @@ pub(crate) enum TransferStatusSchema {
 const fn status(status: TransactionStatus) -> &'static str {
     match status {
         TransactionStatus::Processing => "pending",
-        TransactionStatus::PendingPayment | TransactionStatus::Paid => "completed",
-        TransactionStatus::Declined | TransactionStatus::Failed | TransactionStatus::Cancelled => "failed",
+        // They have no payables and are not refunded: once approved, they are paid.
+        status if status.is_approved() => "completed",
+        _ => "failed",
     }
 }
 
@@ -322,6 +323,7 @@ fn read(app: &App, kind: TransactionKind, headers: &HeaderMap, body: Body) -> Re
             card: None,
             installments: Installments::ONE,
             named: Named { user_id: Some(user_id?), country, gateway, ..Named::default() },
+            order: None,
         })
     };
     reading.finish(new, None)

@@ -3,7 +3,7 @@ use chrono::Datelike;
 use psp_domain::ports::{StoreError, TransactionReader, UnauthorizedTransaction};
 use psp_domain::{
     CardBrand, CardExpiry, CardSummary, Country, CustomerId, GatewayName, GatewayReference, Installments, Money, Named,
-    OrderId, Page, PageRequest, PaymentMethod, SealedCard, Transaction, TransactionId, TransactionKind,
+    OrderName, Page, PageRequest, PaymentMethod, SealedCard, Transaction, TransactionId, TransactionKind,
     TransactionStatus, TransactionWrite, UserId,
 };
 use sqlx::sqlite::SqliteRow;
@@ -67,7 +67,7 @@ pub(crate) async fn insert(
         values.push(t.amount.minor()).push(t.amount.currency().code()).push(t.payment_method.as_str());
         values.push(card.map(|c| c.holder_name.as_str())).push(card.map(stored_expiry));
         values.push(card.map(|c| &*c.last_four)).push(card.map(|c| c.brand.as_str()));
-        values.push(i64::from(t.installments.get())).push(named.order_id.as_ref().map(OrderId::as_str));
+        values.push(i64::from(t.installments.get())).push(named.order_id.as_ref().map(OrderName::as_str));
         values.push(named.user_id.as_ref().map(UserId::as_str)).push(named.country.map(Country::as_str));
         values.push(named.gateway.as_ref().map(GatewayName::as_str)).push(t.status.as_str());
         values.push(t.status_reason.as_deref()).push(gateway.map(|g| g.gateway.as_str()));

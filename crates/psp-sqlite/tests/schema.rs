@@ -97,10 +97,10 @@ async fn payments_of_the_first_release_are_read_back_and_go_on() {
     let mut connection = SqliteConnection::connect(&format!("{url}?mode=rwc")).await.unwrap();
     MIGRATIONS.run_to(1, &mut connection).await.unwrap();
     let (waiting, created) = fixtures::create(&fixtures::payment("123", 2500, 1), now);
-    let TransactionWrite::Insert(_, sealed) = &created.transaction else { panic!("not an insert") };
+    let Some(TransactionWrite::Insert(_, sealed)) = &created.transaction else { panic!("not an insert") };
     let (other, created_other) = fixtures::create(&fixtures::payment("123", 1000, 1), now);
     let approval = fixtures::approve(&other, now);
-    let approved = approval.transaction.transaction().clone();
+    let approved = fixtures::written(&approval).clone();
     let (third, _) = fixtures::create(&fixtures::debit("123", 999), now);
     let declined = fixtures::decline(&third, now).transaction.transaction().clone();
     write(&mut connection, &waiting, sealed.as_ref()).await;
@@ -126,7 +126,7 @@ async fn payments_of_the_first_release_are_read_back_and_go_on() {
     // What waited is authorized, and what was authorized is settled.
     let opened = fixtures::attempt(&waiting, 1, now);
     let opens = ChangeSet::of_attempts(waiting, vec![opened.clone()]);
-    let waiting = opens.transaction.transaction().clone();
+    let waiting = fixtures::written(&opens).clone();
     assert_eq!(store.apply(opens).await.unwrap(), Verdict::Applied);
     assert_eq!(store.attempts(waiting.id).await.unwrap(), [opened]);
     assert_eq!(store.apply(fixtures::approve(&waiting, now)).await.unwrap(), Verdict::Applied);
@@ -157,16 +157,16 @@ async fn what_the_first_release_writes_during_an_upgrade_goes_on() {
     let (opened, created) = fixtures::create(&fixtures::payment("123", 2500, 1), now);
     let attempt = fixtures::attempt(&opened, 1, now);
     let opens = ChangeSet::of_attempts(opened, vec![attempt]);
-    let opened = opens.transaction.transaction().clone();
+    let opened = fixtures::written(&opens).clone();
     assert_eq!(store.apply_all(vec![created, opens]).await.unwrap(), [Verdict::Applied, Verdict::Applied]);
     let mut approval = fixtures::approve(&opened, now);
-    approval.events[0].sequence = approval.transaction.transaction().version;
-    update(&mut connection, approval.transaction.transaction()).await;
+    approval.events[0].sequence = fixtures::written(&approval).version;
+    update(&mut connection, fixtures::written(&approval)).await;
     write_payable(&mut connection, &approval).await;
     write_event(&mut connection, &approval.events[0]).await;
     // One that the first release created, and this one approves.
     let (old, created) = fixtures::create(&fixtures::payment("123", 1000, 1), now);
-    let TransactionWrite::Insert(_, sealed) = &created.transaction else { panic!("not an insert") };
+    let Some(TransactionWrite::Insert(_, sealed)) = &created.transaction else { panic!("not an insert") };
     write(&mut connection, &old, sealed.as_ref()).await;
     write_event(&mut connection, &created.events[0]).await;
     assert_eq!(store.apply(fixtures::approve(&old, now)).await.unwrap(), Verdict::Applied);

@@ -50,6 +50,7 @@ pub fn payment(customer_name: &str, minor: i64, installments: u8) -> NewTransact
         card: Some(card()),
         installments: Installments::new(installments).unwrap(),
         named: Named::default(),
+        order: None,
     }
 }
 
@@ -116,13 +117,18 @@ pub fn executed(transition: Transition) -> ChangeSet {
     }
 }
 
+/// The transaction that a change set writes.
+pub fn written(change: &ChangeSet) -> &Transaction {
+    change.transaction.as_ref().expect("it writes a transaction").transaction()
+}
+
 /// An idempotency record for a change set's customer, kept for a day.
 pub fn idempotency(change: &ChangeSet, key: &str, now: DateTime<Utc>) -> IdempotencyRecord {
     IdempotencyRecord {
-        customer_id: change.transaction.transaction().customer_id.clone(),
+        customer_id: written(&change).customer_id.clone(),
         key: key.parse().unwrap(),
         fingerprint: Fingerprint([1; 32]),
-        answer: StoredAnswer { status: 201, body: change.transaction_id().to_string() },
+        answer: StoredAnswer { status: 201, body: written(&change).id.to_string() },
         expires_at: now + chrono::TimeDelta::hours(24),
     }
 }

@@ -17,11 +17,16 @@ pub enum QueueName {
     PayablesSettlement,
     /// Callbacks of gateways that wait to be applied.
     GatewayCallbacks,
+    /// Refunds that wait for their gateway.
+    Refunds,
+    /// What happened to orders and their payments, and the other side waits to hear.
+    Orders,
 }
 
 impl QueueName {
     /// Every queue.
-    pub const ALL: [Self; 3] = [Self::Transactions, Self::PayablesSettlement, Self::GatewayCallbacks];
+    pub const ALL: [Self; 5] =
+        [Self::Transactions, Self::PayablesSettlement, Self::GatewayCallbacks, Self::Refunds, Self::Orders];
     /// How often a message is received before it counts as poison.
     pub const MAX_RECEIVES: u32 = 5;
 
@@ -31,6 +36,8 @@ impl QueueName {
             Self::Transactions => "transactions",
             Self::PayablesSettlement => "payables-settlement",
             Self::GatewayCallbacks => "gateway-callbacks",
+            Self::Refunds => "refunds",
+            Self::Orders => "orders",
         }
     }
 

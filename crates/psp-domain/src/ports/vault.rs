@@ -1,9 +1,10 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::StoreError;
-use crate::{Card, Fingerprint, SealedCard, TransactionId};
+use crate::{Card, Fingerprint, SealedCard, SealedSecret, TransactionId};
 
 /// Why a card could not be sealed or opened. Never carries card data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +36,16 @@ pub trait CardVault: Send + Sync {
 
     /// Opens a sealed card.
     async fn open(&self, transaction_id: TransactionId, sealed: &SealedCard) -> Result<Card, VaultError>;
+}
+
+/// Encrypts secrets that are kept: those of webhook endpoints. They are keys of the vault to a [`Resealer`].
+#[async_trait]
+pub trait SecretVault: Send + Sync {
+    /// Seals a secret so that only [`open_secret`](Self::open_secret) for the same name reads it.
+    async fn seal_secret(&self, name: &str, secret: &[u8]) -> Result<SealedSecret, VaultError>;
+
+    /// Opens a sealed secret.
+    async fn open_secret(&self, name: &str, sealed: &SealedSecret) -> Result<Zeroizing<Vec<u8>>, VaultError>;
 }
 
 /// Why a request could not be hashed.

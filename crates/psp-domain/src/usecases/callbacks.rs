@@ -128,7 +128,7 @@ impl Callbacks {
                 return Ok(Received::Stored);
             }
             // The gateway has money that we do not know of: refused, and kept for somebody to look at.
-            if CallbackStatus::of(&callback.status) == CallbackStatus::Completed && !is_approved(transaction.status) {
+            if CallbackStatus::of(&callback.status) == CallbackStatus::Completed && !transaction.status.is_approved() {
                 self.received.receive(&callback).await?;
             }
             return Ok(Received::Final(transaction.status));
@@ -250,10 +250,6 @@ impl Callbacks {
         ended.gateway_reference = Some(callback.gateway_reference.clone());
         Ok(Judgement::Write(Box::new(ChangeSet::from(*next).with_attempts([ended]))))
     }
-}
-
-fn is_approved(status: TransactionStatus) -> bool {
-    matches!(status, TransactionStatus::PendingPayment | TransactionStatus::Paid)
 }
 
 enum Judgement {

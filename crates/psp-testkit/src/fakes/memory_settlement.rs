@@ -89,6 +89,9 @@ impl SettlementStore for Memory {
                 settled.transactions += 1;
                 state.events.extend(next.events);
                 *transaction = next.transaction;
+            } else if transaction.status == TransactionStatus::PendingRefund {
+                // Whoever ends the refund must have seen it.
+                transaction.version += 1;
             }
         }
         run.payables += settled.payables;

@@ -8,9 +8,10 @@ use psp_domain::ports::{
     UnauthorizedTransaction,
 };
 use psp_domain::{
-    Attempt, Balance, Callback, ChangeSet, Currency, CustomerId, Event, GatewayHealth, GatewayRecord, IdempotencyKey,
-    IdempotencyRecord, MessageId, Money, Page, PageRequest, Payable, PayableId, PayableStatus, Route, SealedCard,
-    Transaction, TransactionId, TransactionKind, TransactionWrite, Verdict,
+    Attempt, Balance, Callback, ChangeSet, CountSubject, Currency, CustomerId, Event, GatewayHealth, GatewayRecord,
+    IdempotencyKey, IdempotencyRecord, MessageId, Money, Order, OrderWrite, Page, PageRequest, Payable, PayableId,
+    PayableStatus, Refund, Route, SealedCard, StatusCount, Transaction, TransactionId, TransactionKind,
+    TransactionWrite, Verdict,
 };
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -30,7 +31,10 @@ pub struct Memory {
 pub(super) struct State {
     pub(super) transactions: BTreeMap<Uuid, (Transaction, Option<SealedCard>)>,
     pub(super) payables: BTreeMap<Uuid, Payable>,
-    installments: HashSet<(TransactionId, u8)>,
+    installments: HashSet<(TransactionId, u8, u16)>,
+    pub(super) orders: BTreeMap<Uuid, Order>,
+    pub(super) refunds: BTreeMap<Uuid, Refund>,
+    pub(super) counts: BTreeMap<(CustomerId, CountSubject, String, &'static str), StatusCount>,
     pub(super) events: Vec<Event>,
     event_ids: HashSet<MessageId>,
     pub(super) keys: HashMap<(CustomerId, IdempotencyKey), IdempotencyRecord>,
@@ -75,15 +79,23 @@ impl State {
                 return Verdict::Duplicate;
             }
         }
-        let taken = |p: &Payable| self.installments.contains(&(p.transaction_id, p.installment));
+        let taken = |p: &Payable| self.installments.contains(&(p.transaction_id, p.installment, p.refund));
         match &change.transaction {
-            TransactionWrite::Insert(transaction, _) if self.transactions.contains_key(&transaction.id.0) => {
+            Some(TransactionWrite::Insert(transaction, _)) if self.transactions.contains_key(&transaction.id.0) => {
                 return Verdict::Duplicate;
             }
-            TransactionWrite::Insert(..) => {}
-            write if !self.has_version(write) => return Verdict::StaleVersion,
-            TransactionWrite::Update { .. } if change.payables.iter().any(taken) => return Verdict::Duplicate,
-            TransactionWrite::Update { .. } => {}
+            Some(write @ TransactionWrite::Update { .. }) if !self.has_version(write) => return Verdict::StaleVersion,
+            Some(TransactionWrite::Update { .. }) if change.payables.iter().any(taken) => return Verdict::Duplicate,
+            _ => {}
+        }
+        match &change.order {
+            Some(OrderWrite::Insert(order)) if self.orders.contains_key(&order.id.0) => return Verdict::Duplicate,
+            Some(OrderWrite::Update { order, expected_version })
+                if self.orders.get(&order.id.0).is_none_or(|o| o.version != *expected_version) =>
+            {
+                return Verdict::StaleVersion;
+            }
+            _ => {}
         }
         self.write(change, now);
         Verdict::Applied
@@ -99,7 +111,7 @@ impl State {
         if let Some(first) = change.events.first() {
             return self.event_ids.contains(&first.id);
         }
-        if self.has_version(&change.transaction) {
+        if change.transaction.as_ref().is_some_and(|write| self.has_version(write)) {
             return false;
         }
         let last = change.attempts.last().expect("a change set has events or attempts");
@@ -112,20 +124,34 @@ impl State {
     }
 
     fn write(&mut self, change: &ChangeSet, now: DateTime<Utc>) {
-        let (transaction, card) = match &change.transaction {
-            TransactionWrite::Insert(transaction, card) => (transaction, card.clone()),
-            TransactionWrite::Update { transaction, .. } => {
-                let kept = self.transactions.get(&transaction.id.0).and_then(|(_, card)| card.clone());
-                (transaction, kept.filter(|_| change.transaction.keeps_card()))
-            }
-        };
+        if let Some(write) = &change.transaction {
+            let transaction = write.transaction();
+            let card = match write {
+                TransactionWrite::Insert(_, card) => card.clone(),
+                TransactionWrite::Update { .. } => {
+                    let kept = self.transactions.get(&transaction.id.0).and_then(|(_, card)| card.clone());
+                    kept.filter(|_| write.keeps_card())
+                }
+            };
+            self.transactions.insert(transaction.id.0, (transaction.clone(), card));
+        }
+        if let Some(write) = &change.order {
+            self.orders.insert(write.order().id.0, write.order().clone());
+        }
         if let Some(token) = change.spends {
             self.tokens.remove(&token.0);
         }
         self.attempts.extend(change.attempts.iter().map(|a| ((a.transaction_id, a.number), a.clone())));
-        self.transactions.insert(transaction.id.0, ((**transaction).clone(), card));
+        self.refunds.extend(change.refunds.iter().map(|r| (r.id.0, r.clone())));
         self.payables.extend(change.payables.iter().map(|p| (p.id.0, p.clone())));
-        self.installments.extend(change.payables.iter().map(|p| (p.transaction_id, p.installment)));
+        self.installments.extend(change.payables.iter().map(|p| (p.transaction_id, p.installment, p.refund)));
+        for added in &change.counts {
+            let key = (added.customer_id.clone(), added.subject, added.status.clone(), added.currency.code());
+            let empty = StatusCount { count: 0, amount: 0, ..added.clone() };
+            let sum = self.counts.entry(key).or_insert(empty);
+            sum.count += added.count;
+            sum.amount += added.amount;
+        }
         for event in &change.events {
             if let Some(queue) = event.kind.queue() {
                 self.messages.insert(event.id.0, Stored::of_event(event, queue, now));

@@ -58,7 +58,7 @@ pub async fn the_end_of_authorization_is_written_with_its_attempt(ports: Ports) 
         let attempt = open(&ports, &mut transaction, 1).await;
         let resolved = attempt.into_state(AttemptState::Declined, Some("resolved"), now);
         let change = end(&transaction, now).with_attempts([resolved.clone()]);
-        let ended = change.transaction.transaction().clone();
+        let ended = fixtures::written(&change).clone();
         assert_eq!(ports.store.apply(change.clone()).await.unwrap(), Verdict::Applied);
         assert_eq!(ports.store.apply(change).await.unwrap(), Verdict::AlreadyApplied);
         assert_eq!((ended.version, ended.sequence), (3, 2));
@@ -121,16 +121,16 @@ pub async fn the_same_attempts_again_have_one_effect(ports: Ports) {
     for _ in 0..2 {
         assert_eq!(ports.store.apply(change.clone()).await.unwrap(), Verdict::AlreadyApplied);
     }
-    assert_eq!(load(&ports, &transaction).await, *change.transaction.transaction());
+    assert_eq!(load(&ports, &transaction).await, *fixtures::written(&change));
     // The last one counts: the resolved one before it goes with it.
     let not_taken = opened.into_state(AttemptState::NotTaken, Some("gateway_unavailable"), now);
     let second = fixtures::attempt(&transaction, 2, now);
-    let written = change.transaction.transaction().clone();
+    let written = fixtures::written(&change).clone();
     let next = ChangeSet::of_attempts(written, vec![not_taken.clone(), second.clone()]);
     let verdicts = ports.store.apply_all(vec![change, next.clone(), next.clone()]).await.unwrap();
     assert_eq!(verdicts, [Verdict::AlreadyApplied, Verdict::Applied, Verdict::AlreadyApplied], "within one batch, too");
     let found = loaded(&ports, transaction.id).await;
-    assert_eq!(&found.transaction, next.transaction.transaction());
+    assert_eq!(&found.transaction, fixtures::written(&next));
     assert_eq!(found.attempts, [not_taken, second]);
 }
 
@@ -164,7 +164,7 @@ pub async fn attempts_of_one_batch_are_taken_in_order_and_a_refused_one_harms_no
     let (transaction, created) = fixtures::create(&fixtures::new_transaction(), now);
     let opened = fixtures::attempt(&transaction, 1, now);
     let opens = ChangeSet::of_attempts(transaction.clone(), vec![opened.clone()]);
-    let (late, in_between) = (fixtures::decline(&transaction, now), opens.transaction.transaction().clone());
+    let (late, in_between) = (fixtures::decline(&transaction, now), fixtures::written(&opens).clone());
     let at = GatewayReference { gateway: opened.gateway.clone(), reference: "ref-1".into() };
     let approval = in_between.approve(at, &FeeRules::default(), now, &UuidV7Generator);
     let Ok(Transition::Executed(next)) = approval else { panic!("not approved") };

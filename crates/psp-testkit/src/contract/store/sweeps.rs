@@ -23,7 +23,7 @@ async fn with_attempt(ports: &Ports, state: AttemptState, check_at: Option<DateT
     let transaction = create(ports, "123", 2500, 1).await;
     let attempt = Attempt { state, check_at, ..fixtures::attempt(&transaction, 1, ports.clock.now()) };
     let change = ChangeSet::of_attempts(transaction, vec![attempt]);
-    let written = change.transaction.transaction().clone();
+    let written = fixtures::written(&change).clone();
     assert_eq!(ports.store.apply(change).await.unwrap(), Verdict::Applied);
     written
 }

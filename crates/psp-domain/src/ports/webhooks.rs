@@ -1,0 +1,111 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use super::StoreError;
+use crate::{
+    ConcludedDelivery, CustomerId, DueDelivery, EndpointId, Event, MessageId, Page, PageRequest, WebhookDelivery,
+    WebhookEndpoint,
+};
+
+/// What became of a write of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointVerdict {
+    /// It is durable.
+    Written,
+    /// The row has another version than expected, or is gone: nothing was written.
+    Stale,
+    /// The customer has [`WebhookEndpoint::MAX_PER_CUSTOMER`]: nothing was written.
+    TooMany,
+}
+
+/// Keeps webhook endpoints.
+#[async_trait]
+pub trait EndpointStore: Send + Sync {
+    /// Writes a new endpoint.
+    async fn insert_endpoint(&self, endpoint: &WebhookEndpoint) -> Result<EndpointVerdict, StoreError>;
+
+    /// Writes a new state where the row still has that version, with events about it, which are delivered like all others.
+    /// `failing_since` is cleared where the endpoint is enabled, and otherwise stays as it is in the row.
+    async fn update_endpoint(
+        &self,
+        endpoint: &WebhookEndpoint,
+        expected_version: i64,
+        events: &[Event],
+    ) -> Result<EndpointVerdict, StoreError>;
+
+    /// Deletes an endpoint of a customer; `false` when there is none. Its deliveries are not made any more, and are deleted with
+    /// their events.
+    async fn delete_endpoint(&self, customer: &CustomerId, id: EndpointId) -> Result<bool, StoreError>;
+
+    /// One endpoint of a customer. `None` for another customer's.
+    async fn find_endpoint(&self, customer: &CustomerId, id: EndpointId)
+    -> Result<Option<WebhookEndpoint>, StoreError>;
+
+    /// A page of a customer's endpoints, newest first.
+    async fn list_endpoints(
+        &self,
+        customer: &CustomerId,
+        page: PageRequest,
+    ) -> Result<Page<WebhookEndpoint>, StoreError>;
+
+    /// Up to `limit` endpoints, whoever's they are, by their ids, after the one named. To seal their secrets anew.
+    async fn all_endpoints(&self, after: Option<EndpointId>, limit: u32) -> Result<Vec<WebhookEndpoint>, StoreError>;
+}
+
+/// Which due deliveries are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliveryClaim<'c> {
+    /// Now.
+    pub now: DateTime<Utc>,
+    /// The most of them.
+    pub max: u32,
+    /// The most for one endpoint.
+    pub per_endpoint: u32,
+    /// Endpoints that have enough in hand.
+    pub except: &'c [EndpointId],
+    /// Until when they are leased: unless they are concluded by then, they are due again.
+    pub leased_until: DateTime<Utc>,
+}
+
+/// The deliveries to webhook endpoints: a queue of their own, fair among endpoints, with attempts hours apart. They come to be
+/// with their events.
+#[async_trait]
+pub trait DeliveryStore: Send + Sync {
+    /// Leases due deliveries to enabled endpoints. Endpoints whose earliest delivery has been due longest come first, and none
+    /// has more than its share, however many wait for it.
+    async fn claim_deliveries(&self, claim: DeliveryClaim<'_>) -> Result<Vec<DueDelivery>, StoreError>;
+
+    /// Waits until a commit of this process has made deliveries, or others say so, or so long.
+    async fn deliveries_wake(&self, wait: Duration);
+
+    /// Writes attempts and what they come to, in one database transaction; passes over those whose lease was lost. `Delivered`
+    /// clears the endpoint's `failing_since`, any other verdict sets it where it is not set, to the attempt's start.
+    async fn conclude_deliveries(&self, concluded: &[ConcludedDelivery]) -> Result<(), StoreError>;
+
+    /// The deliveries of a customer's event, with their attempts. None for another customer's.
+    async fn deliveries_of(&self, customer: &CustomerId, event: MessageId) -> Result<Vec<WebhookDelivery>, StoreError>;
+
+    /// Starts the deliveries of a customer's event anew, now: to that endpoint, or to every enabled one that asks for it, whether or
+    /// not there was a delivery before. Returns to how many.
+    async fn redeliver(
+        &self,
+        customer: &CustomerId,
+        event: MessageId,
+        endpoint: Option<EndpointId>,
+        now: DateTime<Utc>,
+    ) -> Result<u64, StoreError>;
+
+    /// How many deliveries to enabled endpoints are pending, and since when the longest due one is due.
+    async fn delivery_backlog(&self, now: DateTime<Utc>) -> Result<DeliveryBacklog, StoreError>;
+}
+
+/// How much waits to be delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeliveryBacklog {
+    /// Deliveries that are pending: due now, or later.
+    pub pending: u64,
+    /// Since when the longest due one is due.
+    pub oldest_due: Option<DateTime<Utc>>,
+}
