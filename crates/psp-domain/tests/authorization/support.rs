@@ -70,7 +70,9 @@ pub(crate) fn down() -> GatewayError {
 impl World {
     pub(crate) async fn create(&self, new: &NewTransaction) -> TransactionId {
         let (transaction, mut change) = fixtures::create(new, self.clock.now());
-        if let (Some(card), psp_domain::TransactionWrite::Insert(_, sealed)) = (&new.card, &mut change.transaction) {
+        if let (Some(card), Some(psp_domain::TransactionWrite::Insert(_, sealed))) =
+            (&new.card, &mut change.transaction)
+        {
             let vault: &dyn psp_domain::ports::CardVault = &PlainVault;
             *sealed = Some(vault.seal(transaction.id, card).await.unwrap());
         }
