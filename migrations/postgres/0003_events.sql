@@ -7,7 +7,6 @@ ALTER TABLE transactions
     ADD COLUMN refund_pending bigint NOT NULL DEFAULT 0 CHECK (refund_pending >= 0),
     ADD COLUMN refunded bigint NOT NULL DEFAULT 0 CHECK (refunded >= 0),
     ADD CONSTRAINT transactions_give_back_at_most_all CHECK (refund_pending + refunded <= amount),
-    ADD CONSTRAINT transactions_refund_while_pending CHECK ((status = 'pending_refund') = (refund_pending > 0)),
     ADD CONSTRAINT transactions_of_orders_correlate CHECK ((placed_order IS NULL) = (correlation_id IS NULL));
 
 CREATE INDEX transactions_of_orders ON transactions (customer_id, id) WHERE placed_order IS NOT NULL;

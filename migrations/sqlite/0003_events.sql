@@ -4,7 +4,7 @@ ALTER TABLE transactions ADD COLUMN placed_order BLOB; -- the order that is paid
 ALTER TABLE transactions ADD COLUMN correlation_id TEXT;
 ALTER TABLE transactions ADD COLUMN refund_count INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE transactions ADD COLUMN refund_pending INTEGER NOT NULL DEFAULT 0
-    CHECK (refund_pending >= 0 AND (status = 'pending_refund') = (refund_pending > 0));
+    CHECK (refund_pending >= 0);
 ALTER TABLE transactions ADD COLUMN refunded INTEGER NOT NULL DEFAULT 0
     CHECK (refunded >= 0 AND refund_pending + refunded <= amount);
 

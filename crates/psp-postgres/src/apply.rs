@@ -120,7 +120,7 @@ fn place(changes: &[ChangeSet], change: &ChangeSet) -> usize {
 /// Whether two things can refuse it that the one statement does not hold against each other: a taken key and a stale version.
 /// Requests to change a transaction have both, and are few.
 fn has_key_and_version(change: &ChangeSet) -> bool {
-    change.idempotency.is_some() && matches!(change.transaction, TransactionWrite::Update { .. })
+    change.idempotency.is_some() && matches!(change.transaction, Some(TransactionWrite::Update { .. }))
 }
 
 /// Writes one change set in a savepoint, or nothing of it where it is refused or violates a unique key.
@@ -228,9 +228,9 @@ async fn write(
         ), new_payables AS (
             SELECT * FROM UNNEST($57::int[], $58::uuid[], $59::uuid[], $60::smallint[], $61::text[], $62::text[],
                     $63::numeric[], $64::bigint[], $65::bigint[], $66::text[], $67::timestamptz[],
-                    $68::timestamptz[], $69::timestamptz[])
+                    $68::timestamptz[], $69::timestamptz[], $70::smallint[])
                 AS p (n, id, transaction_id, installment, customer_id, currency, fee_percent, fee, receivable, status,
-                    payment_date, created_at, updated_at)
+                    payment_date, created_at, updated_at, refund)
             WHERE n <> ALL (ARRAY (SELECT n FROM refused))
         ), moved AS (
             INSERT INTO balances AS old (customer_id, currency, available, waiting_funds)
@@ -241,15 +241,15 @@ async fn write(
                 waiting_funds = old.waiting_funds + excluded.waiting_funds
         ), inserted_payables AS (
             INSERT INTO payables (id, transaction_id, installment, customer_id, currency, fee_percent, fee, receivable,
-                status, payment_date, created_at, updated_at)
+                status, payment_date, created_at, updated_at, refund)
             SELECT id, transaction_id, installment, customer_id, currency, fee_percent, fee, receivable, status,
-                payment_date, created_at, updated_at
+                payment_date, created_at, updated_at, refund
             FROM new_payables
         ), events AS (
             INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at, queue, visible_at)
             SELECT id, kind, aggregate_id, sequence, customer_id, body, sent_at, queue, visible_at
-            FROM UNNEST($70::int[], $71::uuid[], $72::text[], $73::uuid[], $74::bigint[], $75::text[], $76::text[],
-                    $77::timestamptz[], $78::text[], $79::timestamptz[])
+            FROM UNNEST($71::int[], $72::uuid[], $73::text[], $74::uuid[], $75::bigint[], $76::text[], $77::text[],
+                    $78::timestamptz[], $79::text[], $80::timestamptz[])
                 AS e (n, id, kind, aggregate_id, sequence, customer_id, body, sent_at, queue, visible_at)
             WHERE n <> ALL (ARRAY (SELECT n FROM refused))
         )
@@ -323,6 +323,7 @@ async fn write(
         &p.payment_date,
         &p.created_at,
         &p.updated_at,
+        &p.refund,
         &e.n,
         &e.id,
         &e.kind as &[&str],
@@ -350,7 +351,7 @@ async fn explain(
     }
     let of_refused = || refused.iter().map(|n| &changes[*n]);
     let events: Vec<_> = of_refused().map(|c| c.events.first().map_or(Uuid::nil(), |event| event.id.0)).collect();
-    let transactions: Vec<_> = of_refused().map(|change| fixtures::written(&change).id.0).collect();
+    let transactions: Vec<_> = of_refused().map(|c| c.transaction_id().map_or(Uuid::nil(), |id| id.0)).collect();
     let attempts: Vec<_> = of_refused().map(|c| c.attempts.last().filter(|_| c.events.is_empty())).collect();
     let numbers: Vec<_> = attempts.iter().map(|a| a.map_or(0, stored_number)).collect();
     let references: Vec<_> = attempts.iter().map(|a| a.map_or(Uuid::nil(), |a| a.reference.0)).collect();
@@ -374,7 +375,7 @@ async fn explain(
     for (n, row) in refused.iter().zip(rows) {
         verdicts[*n] = match &changes[*n].transaction {
             _ if row.there => Verdict::AlreadyApplied,
-            TransactionWrite::Update { expected_version, .. } if row.version != Some(*expected_version) => {
+            Some(TransactionWrite::Update { expected_version, .. }) if row.version != Some(*expected_version) => {
                 Verdict::StaleVersion
             }
             _ => Verdict::Duplicate,

@@ -118,6 +118,7 @@ columns! {
         payment_date: DateTime<Utc>,
         created_at: DateTime<Utc>,
         updated_at: DateTime<Utc>,
+        refund: i16,
     }
 }
 
@@ -160,11 +161,14 @@ impl<'c> Columns<'c> {
                 columns.keys.push(n, record);
             }
             match &change.transaction {
-                TransactionWrite::Insert(transaction, card) => columns.inserts.push(n, transaction, card.as_ref()),
-                write @ TransactionWrite::Update { expected_version, .. } => {
+                Some(TransactionWrite::Insert(transaction, card)) => {
+                    columns.inserts.push(n, transaction, card.as_ref())
+                }
+                Some(write @ TransactionWrite::Update { expected_version, .. }) => {
                     let waiting = change.payables.iter().filter(|p| p.status == PayableStatus::WaitingFunds).count();
                     columns.updates.push(n, write, *expected_version, waiting);
                 }
+                None => {}
             }
             change.attempts.iter().for_each(|attempt| columns.attempts.push(n, attempt));
             change.payables.iter().for_each(|payable| columns.payables.push(n, payable));
@@ -272,6 +276,7 @@ impl<'c> Payables<'c> {
         self.payment_date.push(p.payment_date);
         self.created_at.push(p.created_at);
         self.updated_at.push(p.updated_at);
+        self.refund.push(p.refund.cast_signed());
     }
 }
 

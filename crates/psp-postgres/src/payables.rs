@@ -12,6 +12,7 @@ struct Row {
     id: Uuid,
     transaction_id: Uuid,
     installment: i16,
+    refund: i16,
     customer_id: String,
     currency: String,
     fee_percent: Decimal,
@@ -32,6 +33,7 @@ impl TryFrom<Row> for Payable {
             id: PayableId(row.id),
             transaction_id: TransactionId(row.transaction_id),
             installment: u8::try_from(row.installment).map_err(|_| damaged("installment"))?,
+            refund: u16::try_from(row.refund).map_err(|_| damaged("refund"))?,
             customer_id: row.customer_id.parse().map_err(|_| damaged("customer_id"))?,
             fee_percent: row.fee_percent,
             fee: Money::new(row.fee, currency),
@@ -49,7 +51,7 @@ macro_rules! select {
     ($rest:tt, $($argument:expr),*) => {
         sqlx::query_as!(
             Row,
-            "SELECT id, transaction_id, installment, customer_id, currency, fee_percent, fee, receivable, status, \
+            "SELECT id, transaction_id, installment, refund, customer_id, currency, fee_percent, fee, receivable, status, \
              payment_date, created_at, updated_at FROM payables " + $rest,
             $($argument),*
         )

@@ -2,8 +2,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, Datelike, Utc};
 use psp_domain::ports::{StoreError, TransactionReader, UnauthorizedTransaction};
 use psp_domain::{
-    CardBrand, CardExpiry, CardSummary, CustomerId, GatewayReference, Installments, Money, Named, Page, PageRequest,
-    PaymentMethod, SealedCard, Transaction, TransactionId, TransactionKind, TransactionStatus,
+    CardBrand, CardExpiry, CardSummary, CustomerId, GatewayReference, Installments, Money, Named, OrderId, OrderLink,
+    Page, PageRequest, PaymentMethod, RefundTotals, SealedCard, Transaction, TransactionId, TransactionKind,
+    TransactionStatus,
 };
 use uuid::Uuid;
 
@@ -36,6 +37,11 @@ struct Row {
     sequence: i64,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+    placed_order: Option<Uuid>,
+    correlation_id: Option<String>,
+    refund_count: i16,
+    refund_pending: i64,
+    refunded: i64,
 }
 
 impl TryFrom<Row> for Transaction {
@@ -49,6 +55,11 @@ impl TryFrom<Row> for Transaction {
             _ => None,
         };
         let installments = u8::try_from(row.installments).ok().and_then(Installments::new);
+        let amount = Money::new(row.amount, parse(&row.currency, "currency")?);
+        let order = row.placed_order.zip(row.correlation_id);
+        let order = order.map(|(id, correlation_id)| {
+            Ok(OrderLink { id: OrderId(id), correlation_id: parse(&correlation_id, "correlation_id")? })
+        });
         let gateway = row.gateway.zip(row.gateway_reference);
         let gateway = gateway
             .map(|(gateway, reference)| Ok(GatewayReference { gateway: parse(&gateway, "gateway")?, reference }));
@@ -57,7 +68,7 @@ impl TryFrom<Row> for Transaction {
             kind: TransactionKind::from_name(&row.kind).ok_or_else(|| damaged("kind"))?,
             customer_id: parse(&row.customer_id, "customer_id")?,
             description: row.description,
-            amount: Money::new(row.amount, parse(&row.currency, "currency")?),
+            amount,
             payment_method: PaymentMethod::from_name(&row.payment_method).ok_or_else(|| damaged("payment_method"))?,
             card,
             installments: installments.ok_or_else(|| damaged("installments"))?,
@@ -67,9 +78,15 @@ impl TryFrom<Row> for Transaction {
                 country: row.country.map(|country| parse(&country, "country")).transpose()?,
                 gateway: row.requested_gateway.map(|name| parse(&name, "requested_gateway")).transpose()?,
             },
+            order: order.transpose()?,
             status: TransactionStatus::from_name(&row.status).ok_or_else(|| damaged("status"))?,
             status_reason: row.status_reason,
             gateway: gateway.transpose()?,
+            refunds: RefundTotals {
+                count: u16::try_from(row.refund_count).map_err(|_| damaged("refund_count"))?,
+                pending: Money::new(row.refund_pending, amount.currency()),
+                done: Money::new(row.refunded, amount.currency()),
+            },
             version: row.version,
             sequence: row.sequence,
             created_at: row.created_at,
@@ -107,7 +124,8 @@ macro_rules! select {
             Row,
             "SELECT id, kind, customer_id, description, amount, currency, payment_method, card_holder_name, card_expiry, \
              card_last_four, card_brand, installments, order_id, user_id, country, requested_gateway, status, \
-             status_reason, gateway, gateway_reference, version, sequence, created_at, updated_at FROM transactions " + $rest,
+             status_reason, gateway, gateway_reference, version, sequence, created_at, updated_at, placed_order, correlation_id, \
+             refund_count, refund_pending, refunded FROM transactions " + $rest,
             $($argument),*
         )
     };
@@ -176,7 +194,8 @@ impl TransactionReader for PgStore {
                 r#"SELECT t.id, t.kind, t.customer_id, t.description, t.amount, t.currency, t.payment_method,
                     t.card_holder_name, t.card_expiry, t.card_last_four, t.card_brand, t.installments, t.order_id,
                     t.user_id, t.country, t.requested_gateway, t.status, t.status_reason, t.gateway, t.gateway_reference,
-                    t.version, t.sequence, t.created_at, t.updated_at, t.sealed_card,
+                    t.version, t.sequence, t.created_at, t.updated_at, t.placed_order, t.correlation_id, t.refund_count,
+                    t.refund_pending, t.refunded, t.sealed_card,
                     a.number AS "number?", a.gateway AS "asked?", a.reference AS "reference?", a.state AS "state?",
                     a.gateway_reference AS "answered?", a.reason AS "reason?", a.check_at AS "check_at?",
                     a.created_at AS "opened_at?", a.updated_at AS "changed_at?"
@@ -213,7 +232,7 @@ impl TransactionReader for PgStore {
                 let row = row!(r: id, kind, customer_id, description, amount, currency, payment_method, card_holder_name,
                     card_expiry, card_last_four, card_brand, installments, order_id, user_id, country,
                     requested_gateway, status, status_reason, gateway, gateway_reference, version, sequence, created_at,
-                    updated_at);
+                    updated_at, placed_order, correlation_id, refund_count, refund_pending, refunded);
                 loaded.push(UnauthorizedTransaction { transaction: row.try_into()?, card, attempts: Vec::new() });
             }
             if let (Some(attempt), Some(last)) = (attempt, loaded.last_mut()) {

@@ -120,8 +120,9 @@ async fn write(connection: &mut SqliteConnection, round: &[&ChangeSet], now: i64
     let (mut inserts, mut updates) = (Vec::with_capacity(round.len()), Vec::with_capacity(round.len()));
     for change in round {
         match &change.transaction {
-            TransactionWrite::Insert(transaction, card) => inserts.push((&**transaction, card.as_ref())),
-            write @ TransactionWrite::Update { expected_version, .. } => updates.push((write, *expected_version)),
+            Some(TransactionWrite::Insert(transaction, card)) => inserts.push((&**transaction, card.as_ref())),
+            Some(write @ TransactionWrite::Update { expected_version, .. }) => updates.push((write, *expected_version)),
+            None => {}
         }
     }
     transactions::insert(connection, &inserts).await?;
@@ -149,8 +150,8 @@ async fn refusal(connection: &mut SqliteConnection, change: &ChangeSet) -> Resul
         return Ok(Verdict::AlreadyApplied);
     }
     match &change.transaction {
-        TransactionWrite::Insert(..) => Ok(Verdict::Duplicate),
-        TransactionWrite::Update { transaction, expected_version } => {
+        Some(TransactionWrite::Insert(..)) | None => Ok(Verdict::Duplicate),
+        Some(TransactionWrite::Update { transaction, expected_version }) => {
             let version = transactions::version(connection, transaction.id).await?;
             let current = version == Some(*expected_version);
             Ok(if current { Verdict::Duplicate } else { Verdict::StaleVersion })

@@ -13,11 +13,11 @@ use crate::connection::{SqliteStore, damaged, millis, time, unavailable};
 macro_rules! columns {
     () => {
         "id, transaction_id, installment, customer_id, currency, fee_percent, fee, receivable, status, payment_date, \
-         created_at, updated_at"
+         created_at, updated_at, refund"
     };
 }
 
-const INSERT: Bulk = Bulk::new(concat!("INSERT INTO payables (", columns!(), ") {values}"), 12);
+const INSERT: Bulk = Bulk::new(concat!("INSERT INTO payables (", columns!(), ") {values}"), 13);
 
 pub(crate) const FIND: &str = concat!("SELECT ", columns!(), " FROM payables WHERE id = ? AND customer_id = ?");
 
@@ -33,7 +33,7 @@ pub(crate) async fn insert(connection: &mut SqliteConnection, rows: &[&Payable])
         values.push(p.id.0).push(p.transaction_id.0).push(i64::from(p.installment)).push(p.customer_id.as_str());
         values.push(p.receivable.currency().code()).push(p.fee_percent.to_string()).push(p.fee.minor());
         values.push(p.receivable.minor()).push(p.status.as_str()).push(millis(p.payment_date));
-        values.push(millis(p.created_at)).push(millis(p.updated_at));
+        values.push(millis(p.created_at)).push(millis(p.updated_at)).push(i64::from(p.refund));
     };
     INSERT.execute(connection, rows.iter(), bind).await?;
     Ok(())
@@ -67,6 +67,7 @@ fn decode(row: &SqliteRow) -> Result<Payable, StoreError> {
         id: PayableId(row.try_get(0).map_err(unavailable)?),
         transaction_id: TransactionId(row.try_get(1).map_err(unavailable)?),
         installment: u8::try_from(number(2)?).map_err(|_| damaged("installment"))?,
+        refund: u16::try_from(number(12)?).map_err(|_| damaged("refund"))?,
         customer_id: text(3)?.parse().map_err(|_| damaged("customer_id"))?,
         fee_percent: Decimal::from_str_exact(text(5)?).map_err(|_| damaged("fee_percent"))?,
         fee: Money::new(number(6)?, currency),

@@ -3,8 +3,8 @@ use chrono::Datelike;
 use psp_domain::ports::{StoreError, TransactionReader, UnauthorizedTransaction};
 use psp_domain::{
     CardBrand, CardExpiry, CardSummary, Country, CustomerId, GatewayName, GatewayReference, Installments, Money, Named,
-    OrderName, Page, PageRequest, PaymentMethod, SealedCard, Transaction, TransactionId, TransactionKind,
-    TransactionStatus, TransactionWrite, UserId,
+    OrderId, OrderLink, OrderName, Page, PageRequest, PaymentMethod, RefundTotals, SealedCard, Transaction,
+    TransactionId, TransactionKind, TransactionStatus, TransactionWrite, UserId,
 };
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
@@ -23,6 +23,13 @@ macro_rules! columns {
     };
 }
 
+/// Further columns of [`decode`]: few transactions have other values than the defaults, so they are not written with the others.
+macro_rules! rare_columns {
+    () => {
+        ", placed_order, correlation_id, refund_count, refund_pending, refunded"
+    };
+}
+
 const INSERT: Bulk = Bulk::new(concat!("INSERT INTO transactions (", columns!(), ", sealed_card) {values}"), 25);
 
 /// The sealed card stays while authorization goes on.
@@ -34,11 +41,13 @@ pub(crate) const UPDATE: Bulk = Bulk::new(
     10,
 );
 
-pub(crate) const FIND: &str = concat!("SELECT ", columns!(), " FROM transactions WHERE id = ? AND customer_id = ?");
+pub(crate) const FIND: &str =
+    concat!("SELECT ", columns!(), rare_columns!(), " FROM transactions WHERE id = ? AND customer_id = ?");
 
 pub(crate) const LIST: &str = concat!(
     "SELECT ",
     columns!(),
+    rare_columns!(),
     " FROM transactions WHERE id IN (SELECT id FROM transactions WHERE customer_id = ?1 AND kind = ?2 AND id < ?3 \
              ORDER BY id DESC LIMIT ?4 OFFSET ?5) ORDER BY id DESC"
 );
@@ -49,13 +58,14 @@ pub(crate) const LOAD: &str = concat!(
     "SELECT t.*, a.number, a.gateway, a.reference, a.state, a.gateway_reference, a.reason, a.check_at, a.created_at, \
      a.updated_at FROM (SELECT ",
     columns!(),
+    rare_columns!(),
     ", sealed_card FROM (SELECT DISTINCT unhex(value) AS wanted FROM json_each(?)) CROSS JOIN transactions ON id = wanted) AS t \
      LEFT JOIN gateway_attempts AS a ON a.transaction_id = t.id ORDER BY t.id, a.number"
 );
 
 /// Where the sealed card and the attempt's columns stand in a row of [`LOAD`].
-const SEALED_CARD: usize = 24;
-const ATTEMPT: usize = 25;
+const SEALED_CARD: usize = 29;
+const ATTEMPT: usize = 30;
 
 pub(crate) async fn insert(
     connection: &mut SqliteConnection,
@@ -151,12 +161,15 @@ fn decode(row: &SqliteRow) -> Result<Transaction, StoreError> {
     let optional = |i: usize| row.try_get::<Option<&str>, _>(i).map_err(unavailable);
     let number = |i: usize| row.try_get::<i64, _>(i).map_err(unavailable);
     let installments = u8::try_from(number(11)?).ok().and_then(Installments::new);
+    let amount = Money::new(number(4)?, parse(text(5)?, "currency")?);
+    let money = |i: usize| Ok::<_, StoreError>(Money::new(number(i)?, amount.currency()));
+    let order: Option<Uuid> = row.try_get(24).map_err(unavailable)?;
     Ok(Transaction {
         id: TransactionId(row.try_get(0).map_err(unavailable)?),
         kind: TransactionKind::from_name(text(1)?).ok_or_else(|| damaged("kind"))?,
         customer_id: parse(text(2)?, "customer_id")?,
         description: text(3)?.to_owned(),
-        amount: Money::new(number(4)?, parse(text(5)?, "currency")?),
+        amount,
         payment_method: PaymentMethod::from_name(text(6)?).ok_or_else(|| damaged("payment_method"))?,
         card: optional(9)?.map(|_| card_summary(row, 7)).transpose()?,
         installments: installments.ok_or_else(|| damaged("installments"))?,
@@ -166,14 +179,24 @@ fn decode(row: &SqliteRow) -> Result<Transaction, StoreError> {
             country: optional(14)?.map(|country| parse(country, "country")).transpose()?,
             gateway: optional(15)?.map(|gateway| parse(gateway, "requested_gateway")).transpose()?,
         },
+        order: order.zip(optional(25)?).map(order_link).transpose()?,
         status: TransactionStatus::from_name(text(16)?).ok_or_else(|| damaged("status"))?,
         status_reason: optional(17)?.map(str::to_owned),
         gateway: optional(18)?.zip(optional(19)?).map(gateway_reference).transpose()?,
+        refunds: RefundTotals {
+            count: u16::try_from(number(26)?).map_err(|_| damaged("refund_count"))?,
+            pending: money(27)?,
+            done: money(28)?,
+        },
         version: number(20)?,
         sequence: number(21)?,
         created_at: time(number(22)?)?,
         updated_at: time(number(23)?)?,
     })
+}
+
+fn order_link((id, correlation_id): (Uuid, &str)) -> Result<OrderLink, StoreError> {
+    Ok(OrderLink { id: OrderId(id), correlation_id: parse(correlation_id, "correlation_id")? })
 }
 
 fn gateway_reference((gateway, reference): (&str, &str)) -> Result<GatewayReference, StoreError> {
