@@ -17,6 +17,8 @@ locals {
     transactions        = {}
     payables-settlement = {}
     gateway-callbacks   = {}
+    refunds             = {}
+    orders              = {}
   }
 }
 
@@ -51,6 +53,7 @@ module "network" {
   interface_endpoints = var.interface_endpoints
   kms_endpoint        = var.card_key_in_kms
   gateway_cidrs       = var.gateway_cidrs
+  webhooks            = var.webhooks
   task_groups         = ["api", "worker", "jobs", "migrate"]
   log_retention_days  = var.log_retention_days
   log_key_arn         = module.logs_key.arn
@@ -182,6 +185,11 @@ module "schedule" {
     shred-cards = {
       command    = ["job", "shred-cards"]
       schedule   = var.shred_schedule
+      statements = local.database_login
+    }
+    purge-events = {
+      command    = ["job", "purge-events"]
+      schedule   = var.event_purge_schedule
       statements = local.database_login
     }
   }

@@ -18,6 +18,9 @@ locals {
     PSP_DEFAULT_CUSTOMER     = "default"
     PSP_BREAKER_FAILURES     = "5"
     PSP_BREAKER_OPEN_MS      = "30000"
+    PSP_EVENT_RETENTION_DAYS = tostring(var.event_retention_days)
+    PSP_WEBHOOK_REACH        = var.webhooks ? "public" : "none"
+    PSP_REFUND_FEE           = var.refund_fee
     PSP_LOG_FORMAT           = "json"
   }
 

@@ -74,8 +74,8 @@ variable "gateway" {
   }
 
   validation {
-    condition     = var.gateway == null ? true : length(var.gateway_cidrs) > 0 || !var.interface_endpoints
-    error_message = "The worker may connect to gateway_cidrs only: name the addresses of the gateway."
+    condition     = var.gateway == null ? true : length(var.gateway_cidrs) > 0 || !var.interface_endpoints || var.webhooks
+    error_message = "Without webhooks the worker may connect to gateway_cidrs only: name the addresses of the gateway."
   }
 }
 
@@ -121,8 +121,8 @@ variable "gateway_secrets_version" {
   }
 
   validation {
-    condition     = var.gateway_secrets_version == null ? true : length(var.gateway_cidrs) > 0 || !var.interface_endpoints
-    error_message = "The worker may connect to gateway_cidrs only: name the addresses of the gateways of the database, too."
+    condition     = var.gateway_secrets_version == null ? true : length(var.gateway_cidrs) > 0 || !var.interface_endpoints || var.webhooks
+    error_message = "Without webhooks the worker may connect to gateway_cidrs only: name the addresses of the gateways of the database, too."
   }
 }
 
@@ -187,13 +187,41 @@ variable "interface_endpoints" {
 }
 
 variable "gateway_cidrs" {
-  description = "IPv4 ranges of payment gateways that the worker may reach on port 443."
+  description = "IPv4 ranges of payment gateways that the worker may reach on port 443; with webhooks it may reach any."
   type        = list(string)
   default     = []
 
   validation {
     condition     = alltrue([for cidr in var.gateway_cidrs : can(cidrhost(cidr, 0)) && !endswith(cidr, "/0")])
     error_message = "Ranges of payment gateways are IPv4 in CIDR notation, and not the whole internet."
+  }
+}
+
+variable "webhooks" {
+  description = "Whether merchants may have webhook endpoints: the worker may then connect to any address on port 443. psp refuses addresses that are not public, also when a name changes its address."
+  type        = bool
+  default     = true
+}
+
+variable "refund_fee" {
+  description = "Who bears the fee of what is refunded: kept (the PSP keeps its fee) or returned."
+  type        = string
+  default     = "kept"
+
+  validation {
+    condition     = contains(["kept", "returned"], var.refund_fee)
+    error_message = "The fee of a refund is kept or returned."
+  }
+}
+
+variable "event_retention_days" {
+  description = "How long events and their deliveries are kept, in days."
+  type        = number
+  default     = 90
+
+  validation {
+    condition     = var.event_retention_days >= 7 && var.event_retention_days <= 3650 && floor(var.event_retention_days) == var.event_retention_days
+    error_message = "Events are kept for 7 to 3650 days."
   }
 }
 
@@ -403,6 +431,17 @@ variable "shred_schedule" {
 
   validation {
     condition     = can(regex("^(cron|rate)\\(.+\\)$", var.shred_schedule))
+    error_message = "A schedule is cron(…) or rate(…), as EventBridge has them."
+  }
+}
+
+variable "event_purge_schedule" {
+  description = "When events are deleted that were kept long enough: schedule expression of EventBridge, in UTC."
+  type        = string
+  default     = "cron(20 3 * * ? *)"
+
+  validation {
+    condition     = can(regex("^(cron|rate)\\(.+\\)$", var.event_purge_schedule))
     error_message = "A schedule is cron(…) or rate(…), as EventBridge has them."
   }
 }

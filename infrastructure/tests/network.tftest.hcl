@@ -11,6 +11,7 @@ variables {
   single_nat_gateway  = false
   interface_endpoints = true
   gateway_cidrs       = []
+  webhooks            = false
   task_groups         = ["api", "worker"]
   log_retention_days  = 30
   log_key_arn         = "arn:aws:kms:sa-east-1:123456789012:key/logs"
@@ -90,7 +91,7 @@ run "nothing_is_open_to_the_world" {
   }
 
   assert {
-    condition     = length(aws_vpc_security_group_egress_rule.internet) == 0 && length(aws_vpc_security_group_egress_rule.gateways) == 0
+    condition     = length(aws_vpc_security_group_egress_rule.internet) == 0 && length(aws_vpc_security_group_egress_rule.gateways) == 0 && length(aws_vpc_security_group_egress_rule.webhooks) == 0
     error_message = "With interface endpoints no task may connect to any address."
   }
   assert {
@@ -122,6 +123,26 @@ run "gateways_are_reached_by_the_worker_alone" {
   assert {
     condition     = alltrue([for name, group in aws_security_group.task : (name == "worker") == (group.id == "sg-worker")])
     error_message = "The worker's group is told from the others."
+  }
+}
+
+run "webhooks_are_delivered_by_the_worker_alone" {
+  command = plan
+  module {
+    source = "./modules/network"
+  }
+  variables {
+    webhooks = true
+  }
+  override_resource {
+    target          = aws_security_group.task["worker"]
+    override_during = plan
+    values          = { id = "sg-worker" }
+  }
+
+  assert {
+    condition     = [for rule in aws_vpc_security_group_egress_rule.webhooks : "${rule.security_group_id} ${rule.cidr_ipv4} ${rule.from_port}-${rule.to_port}"] == ["sg-worker 0.0.0.0/0 443-443"]
+    error_message = "Endpoints may be anywhere; only the worker connects to them, and by HTTPS."
   }
 }
 

@@ -10,6 +10,8 @@ variables {
     transactions        = {}
     payables-settlement = {}
     gateway-callbacks   = {}
+    refunds             = {}
+    orders              = {}
   }
 }
 

@@ -39,7 +39,7 @@ run "outputs" {
     error_message = "The address is the host name with HTTPS."
   }
   assert {
-    condition     = toset(keys(output.queue_urls)) == toset(["transactions", "transactions-dlq", "payables-settlement", "payables-settlement-dlq", "gateway-callbacks", "gateway-callbacks-dlq"])
+    condition     = toset(keys(output.queue_urls)) == toset(["transactions", "transactions-dlq", "payables-settlement", "payables-settlement-dlq", "gateway-callbacks", "gateway-callbacks-dlq", "refunds", "refunds-dlq", "orders", "orders-dlq"])
     error_message = "The queues are those that psp uses, each with a dead-letter queue."
   }
   assert {
@@ -47,7 +47,7 @@ run "outputs" {
     error_message = "The dashboard has an address."
   }
   assert {
-    condition     = toset(keys(output.task_definitions)) == toset(["api", "worker", "migrate", "settle-payables", "purge-idempotency-keys", "shred-cards"])
+    condition     = toset(keys(output.task_definitions)) == toset(["api", "worker", "migrate", "settle-payables", "purge-idempotency-keys", "shred-cards", "purge-events"])
     error_message = "There is a task definition for each role and job."
   }
 }
@@ -242,149 +242,6 @@ run "latest_is_no_version" {
   expect_failures = [var.image]
 }
 
-run "api_and_worker_know_the_gateway_and_nobody_else" {
-  command = plan
-
-  assert {
-    condition     = jsonencode(local.gateway_environment) == jsonencode({ PSP_GATEWAY_URL = "https://acquirer.example.com/v1" }) && keys(local.gateway_secrets) == ["PSP_GATEWAY_SECRET"]
-    error_message = "The gateway's address and secret are what there is to know; it is asked, as nobody said where it could call back."
-  }
-  assert {
-    condition     = alltrue([for variables in [module.api.variables, module.worker.variables] : contains(variables, "PSP_GATEWAY_URL") && contains(variables, "PSP_GATEWAY_SECRET")])
-    error_message = "The API verifies callbacks, and the worker asks the gateway."
-  }
-  assert {
-    condition     = alltrue([for name in keys(merge(local.environment, local.secrets, local.migration.environment, local.migration.secrets)) : !startswith(name, "PSP_GATEWAY")])
-    error_message = "Jobs and the migration know nothing of gateways."
-  }
-}
-
-run "gateways_of_the_database_have_secrets_of_their_own" {
-  command = plan
-  variables {
-    gateway_secrets         = "lagos=0123456789abcdef0123456789abcdef,sao_paulo=0123456789abcdef0123456789abcdefabcdefabcdefab=="
-    gateway_secrets_version = 1
-  }
-
-  assert {
-    condition     = toset(keys(local.gateway_secrets)) == toset(["PSP_GATEWAY_SECRET", "PSP_GATEWAY_SECRETS"]) && output.secret_arns.gateways != null
-    error_message = "They are a secret beside that of the gateway of the settings."
-  }
-  assert {
-    condition     = contains(module.api.variables, "PSP_GATEWAY_SECRETS") && contains(module.worker.variables, "PSP_GATEWAY_SECRETS")
-    error_message = "The API and the worker are given them."
-  }
-}
-
-run "secrets_of_gateways_are_named_and_long" {
-  command = plan
-  variables {
-    gateway_secrets         = "0123456789abcdef0123456789abcdef"
-    gateway_secrets_version = 0
-  }
-  expect_failures = [var.gateway_secrets, var.gateway_secrets_version]
-}
-
-run "one_of_the_secrets_of_gateways_is_short" {
-  command = plan
-  variables {
-    gateway_secrets         = "lagos=0123456789abcdef0123456789abcdef,nairobi=short"
-    gateway_secrets_version = 1
-  }
-  expect_failures = [var.gateway_secrets]
-}
-
-run "a_gateway_with_two_secrets" {
-  command = plan
-  variables {
-    gateway_secrets         = "lagos=0123456789abcdef0123456789abcdef,lagos=abcdef0123456789abcdef0123456789"
-    gateway_secrets_version = 1
-  }
-  expect_failures = [var.gateway_secrets]
-}
-
-run "gateways_of_the_database_that_cannot_be_reached" {
-  command = plan
-  variables {
-    gateway                 = null
-    gateway_cidrs           = []
-    gateway_secrets_version = 1
-  }
-  expect_failures = [var.gateway_secrets_version]
-}
-
-run "gateways_that_call_back_are_told_where" {
-  command = plan
-  variables {
-    internal  = false
-    callbacks = { host_name = "callbacks.psp.example.com", cidrs = ["198.51.100.0/24"] }
-  }
-
-  assert {
-    condition     = local.gateway_environment["PSP_PUBLIC_URL"] == "https://callbacks.psp.example.com" && contains(module.api.variables, "PSP_PUBLIC_URL") && contains(module.worker.variables, "PSP_PUBLIC_URL")
-    error_message = "The API and the worker know the public address."
-  }
-}
-
-run "callbacks_have_a_name_of_their_own" {
-  command = plan
-  variables {
-    callbacks = { host_name = "psp.example.com" }
-  }
-  expect_failures = [var.callbacks]
-}
-
-run "the_sandbox_would_believe_any_callback" {
-  command = plan
-  variables {
-    gateway   = null
-    callbacks = { host_name = "callbacks.psp.example.com" }
-  }
-  expect_failures = [var.callbacks]
-}
-
-run "ranges_and_certificate_of_callbacks" {
-  command = plan
-  variables {
-    callbacks = { host_name = "callbacks.psp.example.com", cidrs = ["198.51.100.1"], certificate_arn = "callbacks.psp.example.com" }
-  }
-  expect_failures = [var.callbacks]
-}
-
-run "prod_charges_people" {
-  command = plan
-  variables {
-    environment         = "prod"
-    deletion_protection = true
-    gateway             = null
-  }
-  expect_failures = [var.gateway]
-}
-
-run "a_gateway_that_cannot_be_reached" {
-  command = plan
-  variables {
-    gateway_cidrs = []
-  }
-  expect_failures = [var.gateway]
-}
-
-run "a_gateway_without_tls" {
-  command = plan
-  variables {
-    gateway = { url = "http://acquirer.example.com/v1" }
-  }
-  expect_failures = [var.gateway]
-}
-
-run "a_short_secret_of_the_gateway" {
-  command = plan
-  variables {
-    gateway_secret = "short"
-  }
-  expect_failures = [var.gateway_secret]
-}
-
 run "card_key_of_16_bytes" {
   command = plan
   variables {
@@ -477,14 +334,36 @@ run "limits" {
   expect_failures = [var.rate_limit, var.database_connections, var.log_retention_days]
 }
 
+run "webhooks_are_delivered_unless_turned_off" {
+  command = plan
+  variables {
+    webhooks = false
+  }
+
+  assert {
+    condition     = local.environment.PSP_WEBHOOK_REACH == "none" && contains(module.worker.variables, "PSP_WEBHOOK_REACH") && contains(module.api.variables, "PSP_WEBHOOK_REACH")
+    error_message = "Where the worker may not connect to endpoints, API and worker know it."
+  }
+}
+
+run "limits_of_events_and_refunds" {
+  command = plan
+  variables {
+    event_retention_days = 6
+    refund_fee           = "half"
+  }
+  expect_failures = [var.event_retention_days, var.refund_fee]
+}
+
 run "schedules" {
   command = plan
   variables {
-    settlement_schedule = "5 0 * * *"
-    purge_schedule      = "hourly"
-    shred_schedule      = "* * * * *"
+    settlement_schedule  = "5 0 * * *"
+    purge_schedule       = "hourly"
+    shred_schedule       = "* * * * *"
+    event_purge_schedule = "daily"
   }
-  expect_failures = [var.settlement_schedule, var.purge_schedule, var.shred_schedule]
+  expect_failures = [var.settlement_schedule, var.purge_schedule, var.shred_schedule, var.event_purge_schedule]
 }
 
 run "alarms" {

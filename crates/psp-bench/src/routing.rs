@@ -117,6 +117,7 @@ fn payment() -> anyhow::Result<(Transaction, AuthorizationRequest)> {
         card: None,
         installments: Installments::ONE,
         named: Named { country, ..Named::default() },
+        order: None,
     };
     let created = Transaction::create(&new, SystemClock.now(), &UuidV7Generator);
     let (transaction, _) = created.map_err(|faults| anyhow::anyhow!("{faults:?}"))?;

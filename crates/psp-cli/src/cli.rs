@@ -1,7 +1,7 @@
-use chrono::NaiveDate;
-use clap::{Args, Parser, Subcommand};
+use chrono::{DateTime, NaiveDate, Utc};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use psp_domain::{MessageId, QueueName};
+use psp_domain::{CustomerId, EventKind, MessageId, QueueName};
 
 use crate::settings::{MAX_CHUNK_SIZE, SettingArgs};
 
@@ -15,6 +15,8 @@ Examples:
   psp job settle-payables                settle what is due today
   psp job settle-payables --date 2026-12-31
   psp dlq list                           what needs a person
+  psp events replay --from 2026-11-21T00:00:00Z --type transaction.approved
+                                         how many deliveries failed; --execute makes them again
   psp gateways list                      who is asked for approval, and how they do
   psp vault rotate                       seal what waits under the new key
   psp config                             the settings in effect
@@ -56,6 +58,9 @@ pub(crate) enum Command {
     /// Look at dead letters, replay or discard them
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Say events again: to webhook endpoints, or to their queues
+    #[command(subcommand)]
+    Events(Events),
     /// List gateways, add them, and say for which transactions they are asked
     #[command(subcommand)]
     Gateways(Gateways),
@@ -239,13 +244,66 @@ pub(crate) enum Job {
     PurgeIdempotencyKeys,
     /// Erase sealed cards that are older than `PSP_CARD_RETENTION_HOURS`
     ShredCards,
+    /// Delete events that are older than `PSP_EVENT_RETENTION_DAYS`, with their deliveries
+    PurgeEvents,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Events {
+    /// Count what would be replayed; with --execute, replay it. Safe to repeat
+    Replay(ReplayArgs),
+}
+
+/// Which events are replayed, and where to.
+#[derive(Args)]
+pub(crate) struct ReplayArgs {
+    /// Events from this time on, RFC 3339, such as 2026-11-21T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: DateTime<Utc>,
+    /// Events before this time; all until now where absent
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<DateTime<Utc>>,
+    /// Of these kinds, such as transaction.approved
+    #[arg(long = "type", value_name = "KIND,…", value_delimiter = ',', required = true, value_parser = event_kind)]
+    pub(crate) kinds: Vec<EventKind>,
+    /// Of this customer only
+    #[arg(long, value_name = "ID")]
+    pub(crate) customer: Option<CustomerId>,
+    /// Where to: the customers' webhook endpoints, or the events' own queues
+    #[arg(long, value_enum, default_value = "webhook")]
+    pub(crate) to: ReplayTarget,
+    /// To webhooks: also what was delivered before
+    #[arg(long)]
+    pub(crate) delivered: bool,
+    /// Write it; without, nothing is written
+    #[arg(long)]
+    pub(crate) execute: bool,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Where events are replayed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReplayTarget {
+    /// What failed to be delivered, or never was to be, is delivered
+    Webhook,
+    /// Handlers see the events again
+    Queue,
+}
+
+fn event_kind(name: &str) -> Result<EventKind, String> {
+    EventKind::from_name(name).ok_or_else(|| {
+        let names = EventKind::ALL.map(EventKind::as_str).join(", ");
+        format!("must be one of {names}")
+    })
 }
 
 #[derive(Subcommand)]
 pub(crate) enum Dlq {
     /// List dead letters, oldest first
     List {
-        /// Of this queue only: transactions, payables-settlement or gateway-callbacks
+        /// Of this queue only: transactions, payables-settlement, gateway-callbacks, refunds or orders
         #[arg(long, value_name = "QUEUE", value_parser = queue)]
         only: Option<QueueName>,
         /// The most rows

@@ -38,10 +38,23 @@ pub(crate) fn jobs(wiring: &Arc<Wiring>, stop: &CancellationToken) -> Result<Vec
             }
         }
     };
+    let purge_events = {
+        let wiring = Arc::clone(wiring);
+        move || {
+            let wiring = Arc::clone(&wiring);
+            async move {
+                let (events, retention) = (&*wiring.store.events, wiring.settings.event_retention);
+                let events = psp_jobs::purge_events(events, &*wiring.sources.clock, retention).await?;
+                tracing::info!(events, "events purged");
+                Ok(())
+            }
+        }
+    };
     Ok(vec![
         CronJob::new("settle-payables", &wiring.settings.settlement_cron, settle)?,
         CronJob::new("purge-idempotency-keys", &wiring.settings.purge_cron, purge)?,
         CronJob::new("shred-cards", &wiring.settings.shred_cron, shred)?,
+        CronJob::new("purge-events", &wiring.settings.event_purge_cron, purge_events)?,
     ])
 }
 

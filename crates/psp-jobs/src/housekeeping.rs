@@ -1,5 +1,5 @@
 use chrono::TimeDelta;
-use psp_domain::ports::{CardTokenStore, Clock, IdempotencyStore, SealedCards, StoreError};
+use psp_domain::ports::{CardTokenStore, Clock, EventStore, IdempotencyStore, SealedCards, StoreError};
 
 /// The most rows of one write.
 const BATCH: u32 = 5_000;
@@ -12,6 +12,21 @@ pub async fn purge_idempotency_keys(keys: &dyn IdempotencyStore, clock: &dyn Clo
     let (now, mut purged) = (clock.now(), 0);
     loop {
         let batch = keys.purge_expired(now, BATCH).await?;
+        purged += batch;
+        if batch < u64::from(BATCH) {
+            return Ok(purged);
+        }
+    }
+}
+
+/// Deletes events older than `retention` with their deliveries, batch after batch. Returns how many.
+///
+/// # Errors
+/// [`StoreError`]: the batches before it stay deleted.
+pub async fn purge_events(events: &dyn EventStore, clock: &dyn Clock, retention: TimeDelta) -> Result<u64, StoreError> {
+    let (before, mut purged) = (clock.now() - retention, 0);
+    loop {
+        let batch = events.purge_events(before, BATCH).await?;
         purged += batch;
         if batch < u64::from(BATCH) {
             return Ok(purged);

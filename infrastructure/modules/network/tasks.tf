@@ -39,6 +39,18 @@ resource "aws_vpc_security_group_egress_rule" "internet" {
   cidr_ipv4         = "0.0.0.0/0"
 }
 
+# Merchants' endpoints may be anywhere: the worker itself refuses addresses that are not public. Where it may reach AWS through
+# the NAT gateway, it may reach them by the same rule.
+resource "aws_vpc_security_group_egress_rule" "webhooks" {
+  for_each          = var.webhooks && var.interface_endpoints ? toset(["worker"]) : []
+  security_group_id = aws_security_group.task[each.key].id
+  description       = "HTTPS to webhook endpoints"
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+  cidr_ipv4         = "0.0.0.0/0"
+}
+
 resource "aws_vpc_security_group_egress_rule" "gateways" {
   for_each          = toset(var.gateway_cidrs)
   security_group_id = aws_security_group.task["worker"].id

@@ -44,6 +44,11 @@ variable "gateway_cidrs" {
   type        = list(string)
 }
 
+variable "webhooks" {
+  description = "Whether the worker may connect to webhook endpoints anywhere, by HTTPS."
+  type        = bool
+}
+
 variable "task_groups" {
   description = "Names of the kinds of tasks that get a security group each; one of them is worker."
   type        = set(string)

@@ -5,7 +5,7 @@ set -euo pipefail
 
 days14=$((14 * 24 * 3600)) # the longest that SQS keeps a message
 
-for queue in psp-transactions psp-payables-settlement psp-gateway-callbacks; do
+for queue in psp-transactions psp-payables-settlement psp-gateway-callbacks psp-refunds psp-orders; do
     url=$(awslocal sqs create-queue --queue-name "$queue-dlq" --attributes "MessageRetentionPeriod=$days14" \
         --query QueueUrl --output text)
     arn=$(awslocal sqs get-queue-attributes --queue-url "$url" --attribute-names QueueArn \

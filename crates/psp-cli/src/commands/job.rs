@@ -21,6 +21,7 @@ pub(crate) async fn run(wiring: Wiring, job: Job) -> anyhow::Result<()> {
         Job::SweepAttempts => sweep(&wiring).await,
         Job::PurgeIdempotencyKeys => purge(&wiring).await,
         Job::ShredCards => shred(&wiring).await,
+        Job::PurgeEvents => purge_events(&wiring).await,
     };
     wiring.close().await;
     outcome
@@ -78,6 +79,12 @@ fn print(summary: &Summary, json: bool) -> anyhow::Result<()> {
 async fn purge(wiring: &Wiring) -> anyhow::Result<()> {
     let keys = psp_jobs::purge_idempotency_keys(&*wiring.store.keys, &*wiring.sources.clock).await?;
     answer(format_args!("{keys} expired idempotency keys deleted"))
+}
+
+async fn purge_events(wiring: &Wiring) -> anyhow::Result<()> {
+    let (events, retention) = (&*wiring.store.events, wiring.settings.event_retention);
+    let purged = psp_jobs::purge_events(events, &*wiring.sources.clock, retention).await?;
+    answer(format_args!("{purged} events deleted"))
 }
 
 async fn sweep(wiring: &Wiring) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 mod config;
 mod dlq;
 pub(crate) mod documents;
+mod events;
 mod gateways;
 mod healthcheck;
 mod job;
@@ -15,7 +16,7 @@ use std::io::{self, Write};
 
 use anyhow::Context;
 
-use crate::cli::{Command, Queues};
+use crate::cli::{Command, Events, Queues};
 use crate::roles::{self, Roles};
 use crate::settings::Settings;
 use crate::wiring::Wiring;
@@ -26,6 +27,7 @@ pub(crate) async fn run(command: Command, settings: Settings) -> anyhow::Result<
         Command::Migrate { service_login } => migrate(&settings, service_login.as_deref()).await,
         Command::Job(job) => job::run(Wiring::open_existing(settings).await?, job).await,
         Command::Dlq(dlq) => dlq::run(Wiring::open_existing(settings).await?, dlq).await,
+        Command::Events(Events::Replay(args)) => events::replay(Wiring::open_existing(settings).await?, args).await,
         Command::Gateways(command) => gateways::run(Wiring::open_existing(settings).await?, command).await,
         Command::Vault(vault) => vault::run(Wiring::open_existing(settings).await?, vault).await,
         Command::Api => roles::run(settings, Roles::API).await,

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use psp_domain::usecases::AuthorizeOptions;
-use psp_domain::{Currency, CustomerId, FeeRule, FeeRules, GatewayName, PaymentMethod};
+use psp_domain::{Currency, CustomerId, FeeRule, FeeRules, GatewayName, PaymentMethod, RefundFeePolicy, WebhookPolicy};
 use psp_gateways::{BreakerOptions, GatewayUrl, SigningKey};
 use psp_postgres::PgOptions;
 use psp_sqlite::SqliteOptions;
 use psp_sqs::SqsOptions;
 use psp_vault::VaultKeys;
+use psp_webhooks::Reach;
 use secrecy::{ExposeSecret, SecretString};
 
 pub(crate) use catalog::{CATALOG, SettingArgs};
@@ -113,6 +114,15 @@ pub(crate) struct Settings {
     pub(crate) authorize: AuthorizeOptions,
     pub(crate) sweep_interval: Duration,
     pub(crate) sandbox_slow: Duration,
+    pub(crate) refund_fee: RefundFeePolicy,
+    pub(crate) event_retention: TimeDelta,
+    pub(crate) event_purge_cron: String,
+    /// Where webhook endpoints may be; `None` where there are none.
+    pub(crate) webhook_reach: Option<Reach>,
+    pub(crate) webhook_timeout: Duration,
+    pub(crate) webhook_policy: WebhookPolicy,
+    pub(crate) webhook_concurrency: usize,
+    pub(crate) webhook_endpoint_concurrency: usize,
     pub(crate) retry_base: Duration,
     pub(crate) retry_max: Duration,
     pub(crate) max_in_flight: usize,
@@ -186,6 +196,25 @@ impl Settings {
             },
             sweep_interval: p.millis("PSP_SWEEP_INTERVAL_MS", 100..=3_600_000),
             sandbox_slow: p.millis("PSP_SANDBOX_SLOW_MS", 0..=120_000),
+            refund_fee: match p.one_of("PSP_REFUND_FEE", &["kept", "returned"]) {
+                "returned" => RefundFeePolicy::Returned,
+                _ => RefundFeePolicy::Kept,
+            },
+            event_retention: TimeDelta::days(p.number("PSP_EVENT_RETENTION_DAYS", 7..=3_650).into()),
+            event_purge_cron: p.cron("PSP_EVENT_PURGE_CRON"),
+            webhook_reach: match p.one_of("PSP_WEBHOOK_REACH", &["public", "loopback", "none"]) {
+                "none" => None,
+                "loopback" => Some(Reach::Loopback),
+                _ => Some(Reach::Public),
+            },
+            webhook_timeout: p.millis("PSP_WEBHOOK_TIMEOUT_MS", 100..=60_000),
+            webhook_policy: WebhookPolicy {
+                pauses: p.pauses("PSP_WEBHOOK_PAUSES_S"),
+                disable_after: TimeDelta::hours(p.number("PSP_WEBHOOK_DISABLE_AFTER_HOURS", 1..=8_760).into()),
+                ..WebhookPolicy::default()
+            },
+            webhook_concurrency: p.size("PSP_WEBHOOK_CONCURRENCY", 1..=4_096),
+            webhook_endpoint_concurrency: p.size("PSP_WEBHOOK_ENDPOINT_CONCURRENCY", 1..=1_024),
             retry_base: p.millis("PSP_RETRY_BASE_MS", 1..=3_600_000),
             retry_max: p.millis("PSP_RETRY_MAX_MS", 1..=43_200_000),
             max_in_flight: p.size("PSP_MAX_IN_FLIGHT", 1..=100_000),

@@ -75,6 +75,18 @@ impl<'t> Parser<'t> {
         TimeDelta::milliseconds(self.number(env, range).into())
     }
 
+    /// Pauses in seconds, separated by commas.
+    pub(super) fn pauses(&mut self, env: &str) -> Vec<Duration> {
+        const MAX: u64 = 7 * 24 * 3_600;
+        let seconds = self.text(env).split(',').map(|pause| pause.trim().parse::<u64>().ok());
+        let pauses = seconds.map(|s| s.filter(|s| (1..=MAX).contains(s)).map(Duration::from_secs));
+        let pauses = pauses.collect::<Option<Vec<_>>>().filter(|pauses| pauses.len() <= 20);
+        pauses.unwrap_or_else(|| {
+            self.fault(env, &"must be 1 to 20 numbers of seconds from 1 to 604800, separated by commas");
+            Vec::new()
+        })
+    }
+
     pub(super) fn flag(&mut self, env: &str) -> bool {
         self.one_of(env, &["true", "false"]) == "true"
     }

@@ -196,7 +196,14 @@ fn everybody_may_do_what_is_needed_and_no_more(resources: &[Value]) {
         policies.map(|policy| policy["values"]["role"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
     };
     let roles = |names: &[&str]| names.iter().map(|name| format!("psp-dev-{name}")).collect::<BTreeSet<_>>();
-    let tasks = ["api-task", "worker-task", "settle-payables-task", "purge-idempotency-keys-task", "shred-cards-task"];
+    let tasks = [
+        "api-task",
+        "worker-task",
+        "settle-payables-task",
+        "purge-idempotency-keys-task",
+        "shred-cards-task",
+        "purge-events-task",
+    ];
     assert_eq!(may("rds-db:connect", "/psp"), roles(&tasks));
     assert_eq!(may("sqs:ReceiveMessage", ":psp-dev-transactions"), roles(&["worker-task"]));
     let settling = roles(&["worker-task", "settle-payables-task"]);
@@ -205,7 +212,9 @@ fn everybody_may_do_what_is_needed_and_no_more(resources: &[Value]) {
     assert_eq!(may("secretsmanager:GetSecretValue", "card-keys"), sealing);
     assert_eq!(may("secretsmanager:GetSecretValue", ":psp-dev/gateway"), sealing);
     assert_eq!(may("secretsmanager:GetSecretValue", ":psp-dev/named-gateways"), sealing);
-    assert_eq!(may("sqs:ReceiveMessage", ":psp-dev-gateway-callbacks"), roles(&["worker-task"]));
+    for queue in ["gateway-callbacks", "refunds", "orders"] {
+        assert_eq!(may("sqs:ReceiveMessage", &format!(":psp-dev-{queue}")), roles(&["worker-task"]));
+    }
     let readers = may("secretsmanager:GetSecretValue", ":secret:");
     assert_eq!(&readers - &sealing, roles(&["migrate-execution"]));
 }
@@ -243,7 +252,7 @@ async fn main_job(aws: &Aws, definitions: &Value, queues: &Value) {
     let api = api.start(&place, aws, &service, "").await;
     let mut worker = worker.start(&place, aws, &service, &gateway_url).await;
     let mut jobs = Vec::new();
-    for job in ["settle-payables", "purge-idempotency-keys", "shred-cards"] {
+    for job in ["settle-payables", "purge-idempotency-keys", "shred-cards", "purge-events"] {
         jobs.push(Task::read(aws, &definitions[job]).await);
     }
     approve_and_settle(&api, |args| {
@@ -258,7 +267,8 @@ async fn main_job(aws: &Aws, definitions: &Value, queues: &Value) {
     // The messages went over the queues that Terraform made, and none is left.
     let sent = queues.as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>();
     let queues_of = |name: &str| [name.to_owned(), format!("{name}-dlq")];
-    let wanted = ["gateway-callbacks", "payables-settlement", "transactions"].map(queues_of).concat();
+    let wanted =
+        ["gateway-callbacks", "orders", "payables-settlement", "refunds", "transactions"].map(queues_of).concat();
     assert_eq!(sent, wanted);
     for (name, url) in queues.as_object().unwrap() {
         let asked = json!({ "QueueUrl": url, "AttributeNames": ["All"] });

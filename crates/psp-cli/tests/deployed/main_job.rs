@@ -13,5 +13,6 @@ pub(crate) async fn approve_and_settle(api: &Api, psp: impl Fn(&[&str]) -> Strin
     assert_eq!(api.get("123", "/payables").await.json()[0]["status"], "paid");
     assert_eq!(api.get("123", "/transactions").await.json()[0]["status"], "paid");
     assert!(psp(&["job", "shred-cards"]).starts_with("0 sealed cards erased"));
+    assert!(psp(&["job", "purge-events"]).starts_with("0 events deleted"));
     assert!(psp(&["job", "purge-idempotency-keys"]).contains("0 expired"));
 }
