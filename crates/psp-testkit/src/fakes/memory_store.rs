@@ -165,7 +165,7 @@ impl State {
     }
 }
 
-fn page<T: Clone>(rows: impl Iterator<Item = T>, request: PageRequest, id: impl Fn(&T) -> Uuid) -> Page<T> {
+pub(super) fn page<T: Clone>(rows: impl Iterator<Item = T>, request: PageRequest, id: impl Fn(&T) -> Uuid) -> Page<T> {
     let after = request.after().unwrap_or(Uuid::max());
     let rows = rows.filter(|row| id(row) < after).skip(request.offset() as usize).take(request.limit() as usize + 1);
     Page::from_rows(rows.collect(), request, id)

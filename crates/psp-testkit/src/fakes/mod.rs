@@ -3,7 +3,9 @@
 mod gateway;
 mod memory_cards;
 mod memory_gateways;
+mod memory_orders;
 mod memory_queue;
+mod memory_refunds;
 mod memory_settlement;
 mod memory_store;
 mod vault;
