@@ -194,7 +194,7 @@ impl Transaction {
     /// `pending_payment` or `paid`, as its payables are.
     ///
     /// # Errors
-    /// When nothing is pending.
+    /// When nothing is pending, or this refund has failed.
     pub fn complete_refund(
         self,
         refund: Refund,
@@ -203,6 +203,9 @@ impl Transaction {
         now: DateTime<Utc>,
         ids: &dyn IdGenerator,
     ) -> Result<Transition, IllegalTransition> {
+        if self.has_ended(&refund, RefundStatus::Succeeded)? {
+            return Ok(Transition::AlreadyApplied);
+        }
         let taken = taken_back(&refund, payables, policy, now, ids);
         let kind = if self.refunds.done.minor() + refund.amount.minor() == self.amount.minor() {
             EventKind::TransactionRefunded
@@ -221,7 +224,7 @@ impl Transaction {
     /// The gateway refused a pending refund: what was paid stays paid.
     ///
     /// # Errors
-    /// When nothing is pending.
+    /// When nothing is pending, or this refund has succeeded.
     pub fn fail_refund(
         self,
         refund: Refund,
@@ -230,9 +233,21 @@ impl Transaction {
         now: DateTime<Utc>,
         ids: &dyn IdGenerator,
     ) -> Result<Transition, IllegalTransition> {
+        if self.has_ended(&refund, RefundStatus::Failed)? {
+            return Ok(Transition::AlreadyApplied);
+        }
         let waits = payables.iter().any(|payable| payable.status == PayableStatus::WaitingFunds);
         let refund = Refund { status: RefundStatus::Failed, reason: Some(reason.to_owned()), ..refund };
         self.end_refund(refund, EventKind::TransactionRefundFailed, waits, now, ids)
+    }
+
+    /// Whether a refund has that end already.
+    fn has_ended(&self, refund: &Refund, end: RefundStatus) -> Result<bool, IllegalTransition> {
+        match refund.status {
+            RefundStatus::Pending => Ok(false),
+            status if status == end => Ok(true),
+            _ => Err(self.illegal(TransactionStatus::Refunded)),
+        }
     }
 
     fn end_refund(

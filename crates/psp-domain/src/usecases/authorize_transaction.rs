@@ -459,7 +459,7 @@ pub(crate) const CANCELLED: &str = "cancelled";
 const UNAVAILABLE: &str = "gateway_unavailable";
 const TIMED_OUT: &str = "gateway_timeout";
 /// The gateway approved another amount than it was asked for.
-const WRONG_AMOUNT: &str = "wrong_amount";
+pub(super) const WRONG_AMOUNT: &str = "wrong_amount";
 
 impl Round {
     fn needs_card(&self) -> bool {

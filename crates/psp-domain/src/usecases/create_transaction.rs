@@ -3,7 +3,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 
 use crate::ports::{CardVault, IdempotencyStore, Store, StoreError, VaultError};
-use crate::usecases::Sources;
+use crate::usecases::{Sources, once};
 use crate::{
     CardToken, ChangeSet, CustomerId, Fingerprint, IdempotencyKey, IdempotencyRecord, InvalidTransaction,
     NewTransaction, StoredAnswer, Transaction, Verdict,
@@ -90,7 +90,7 @@ impl CreateTransaction {
         let answer = answer(&transaction);
         let mut change = ChangeSet { spends, ..ChangeSet::create(transaction, card, created) };
         let Some(request) = idempotent else {
-            return match self.apply(change).await? {
+            return match once::apply(self.store.as_ref(), change).await? {
                 Verdict::Applied | Verdict::AlreadyApplied => Ok(CreateOutcome::Created(answer)),
                 Verdict::Duplicate if spends.is_some() => Ok(CreateOutcome::TokenSpent),
                 // A fresh id and no key: only a rule of the store's that the domain does not know can refuse it.
@@ -104,7 +104,7 @@ impl CreateTransaction {
             answer: answer.clone(),
             expires_at: now + Self::KEY_LIFETIME,
         });
-        match self.apply(change).await? {
+        match once::apply(self.store.as_ref(), change).await? {
             Verdict::Applied | Verdict::AlreadyApplied => Ok(CreateOutcome::Created(answer)),
             Verdict::Duplicate | Verdict::StaleVersion => match self.replay(&new.customer_id, &request).await? {
                 Some(outcome) => Ok(outcome),
@@ -125,23 +125,6 @@ impl CreateTransaction {
         customer: &CustomerId,
         request: &IdempotentRequest,
     ) -> Result<Option<CreateOutcome>, CreateError> {
-        let now = self.sources.clock.now();
-        let found = self.keys.find(customer, &request.key, now).await?;
-        Ok(found.map(|record| {
-            if record.fingerprint == request.fingerprint {
-                CreateOutcome::Replayed(record.answer)
-            } else {
-                CreateOutcome::KeyReused
-            }
-        }))
-    }
-
-    /// Applies, and applies the same change set once more when the answer to the first COMMIT was lost.
-    async fn apply(&self, change: ChangeSet) -> Result<Verdict, StoreError> {
-        match self.store.apply(change.clone()).await {
-            // Whatever becomes of the second attempt: the first may have been written.
-            Err(unknown @ StoreError::OutcomeUnknown(_)) => self.store.apply(change).await.map_err(|_| unknown),
-            answered => answered,
-        }
+        Ok(once::replay(self.keys.as_ref(), self.sources.clock.as_ref(), customer, request).await?)
     }
 }

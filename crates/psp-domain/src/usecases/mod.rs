@@ -3,15 +3,24 @@
 
 mod authorize_transaction;
 mod callbacks;
+mod cancel_order;
 mod cancel_transaction;
 mod create_transaction;
+mod once;
+mod order_saga;
+mod place_order;
+mod refund_transaction;
 mod settle_payables;
 mod tokenize_card;
 
 pub use authorize_transaction::{AuthorizeError, AuthorizeOptions, AuthorizeOutcome, AuthorizeTransaction};
 pub use callbacks::{Applied, CallbackError, Callbacks, Notice, Received};
+pub use cancel_order::{CancelOrder, CancelOrderOutcome};
 pub use cancel_transaction::{CancelError, CancelOutcome, CancelTransaction};
 pub use create_transaction::{CreateError, CreateOutcome, CreateTransaction, IdempotentRequest};
+pub use order_saga::{OrderOutcome, OrderSaga, OrderSagaError};
+pub use place_order::{PlaceOrder, PlaceOrderError};
+pub use refund_transaction::{RefundError, RefundOptions, RefundOutcome, RefundRequestOutcome, RefundTransaction};
 pub use settle_payables::{SettlePayables, SettlementRun, due_before};
 pub use tokenize_card::{TokenizeCard, TokenizeError};
 
