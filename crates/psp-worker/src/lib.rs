@@ -1,4 +1,5 @@
-//! Queue consumers: authorization of transactions, callbacks of gateways, settlement of chunks; and the [`relay`] from an outbox to a broker.
+//! Queue consumers: authorization of transactions, callbacks of gateways, refunds, orders and their payments, settlement of
+//! chunks; and the [`relay`] from an outbox to a broker.
 //!
 //! [`consume`] takes messages in batches as large as there is room for, prepares each batch at once (one read for all of
 //! its transactions), and runs every message on its own: a slow or poisonous one holds no other back. Acknowledgements are
@@ -7,6 +8,8 @@
 mod callbacks;
 mod consumer;
 mod gated_queue;
+mod orders_handler;
+mod refunds_handler;
 mod relay;
 mod retry;
 mod retrying_store;
@@ -17,6 +20,8 @@ mod transactions;
 pub use callbacks::callbacks_handler;
 pub use consumer::{ConsumerOptions, Disposition, Handler, Job, consume};
 pub use gated_queue::GatedQueue;
+pub use orders_handler::orders_handler;
+pub use refunds_handler::refunds_handler;
 pub use relay::{RelayOptions, relay};
 pub use retry::RetryPolicy;
 pub use retrying_store::RetryingStore;

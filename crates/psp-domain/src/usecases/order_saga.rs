@@ -61,12 +61,6 @@ pub enum OrderSagaError {
     Refund(#[from] RefundError),
 }
 
-/// An order after a write, or as it is where there was nothing to write.
-struct Written {
-    order: Order,
-    is_changed: bool,
-}
-
 impl OrderSaga {
     /// How many refunds of a cancelled order's payment may fail before somebody must look at it.
     pub const MAX_FAILED_REFUNDS: usize = 3;
@@ -116,10 +110,8 @@ impl OrderSaga {
         let (now, ids) = (self.sources.clock.now(), self.sources.ids.as_ref());
         let pay = |order: Order| Ok(change_of(or_ended(order.pay(now, ids))));
         match self.write(id, pay).await? {
-            Ok(Written { order, is_changed: false }) if order.status == OrderStatus::Cancelled => {
-                self.give_back(&order).await
-            }
-            written => Ok(outcome(written)),
+            (Some(order), OrderOutcome::Done) if order.status == OrderStatus::Cancelled => self.give_back(&order).await,
+            (_, outcome) => Ok(outcome),
         }
     }
 
@@ -136,7 +128,7 @@ impl OrderSaga {
             change.counts.extend(payment.counts);
             Ok(Some(change))
         };
-        Ok(outcome(self.write(id, with_payment).await?))
+        Ok(self.write(id, with_payment).await?.1)
     }
 
     /// The order is cancelled: so is its payment, unless it was approved, and then all that is left of it is given back.
@@ -189,28 +181,33 @@ impl OrderSaga {
         id: OrderId,
         decide: impl Fn(Order) -> OrderTransition + Send + Sync,
     ) -> Result<OrderOutcome, OrderSagaError> {
-        Ok(outcome(self.write(id, |order| Ok(change_of(decide(order)))).await?))
+        Ok(self.write(id, |order| Ok(change_of(decide(order)))).await?.1)
     }
 
-    /// Loads the order, decides and writes; again where it changed meanwhile. How the event ends where it comes to no write.
+    /// Loads the order, decides and writes; again where it changed meanwhile. Returns the order as it is then, and what the event
+    /// came to.
     async fn write(
         &self,
         id: OrderId,
         decide: impl Fn(Order) -> Result<Option<ChangeSet>, StoreError> + Send + Sync,
-    ) -> Result<Result<Written, OrderOutcome>, StoreError> {
+    ) -> Result<(Option<Order>, OrderOutcome), StoreError> {
         for _ in 0..MAX_TRIES {
-            let Some(order) = self.orders.load_order(id).await? else { return Ok(Err(OrderOutcome::Unknown)) };
-            let Some(change) = decide(order.clone())? else { return Ok(Ok(Written { order, is_changed: false })) };
-            let next = change.order.as_ref().map(|write| write.order().clone());
+            let Some(order) = self.orders.load_order(id).await? else { return Ok((None, OrderOutcome::Unknown)) };
+            let before = order.status;
+            let Some(change) = decide(order.clone())? else { return Ok((Some(order), OrderOutcome::Done)) };
+            let next = change.order.as_ref().map_or(order, |write| write.order().clone());
             match apply(self.store.as_ref(), change).await? {
+                Verdict::Applied | Verdict::AlreadyApplied if next.status == before => {
+                    return Ok((Some(next), OrderOutcome::Done));
+                }
                 Verdict::Applied | Verdict::AlreadyApplied => {
-                    let next = next.unwrap_or_else(|| order.clone());
-                    return Ok(Ok(Written { is_changed: next.status != order.status, order: next }));
+                    let became = OrderOutcome::Became(next.status);
+                    return Ok((Some(next), became));
                 }
                 Verdict::StaleVersion | Verdict::Duplicate => {}
             }
         }
-        Ok(Err(OrderOutcome::Retry("the order changes too often".into())))
+        Ok((None, OrderOutcome::Retry("the order changes too often".into())))
     }
 }
 
@@ -239,14 +236,6 @@ fn change_of(transition: OrderTransition) -> Option<ChangeSet> {
     match transition {
         OrderTransition::Executed(next) => Some(ChangeSet::from(*next)),
         OrderTransition::AlreadyApplied => None,
-    }
-}
-
-fn outcome(written: Result<Written, OrderOutcome>) -> OrderOutcome {
-    match written {
-        Ok(Written { order, is_changed: true }) => OrderOutcome::Became(order.status),
-        Ok(Written { is_changed: false, .. }) => OrderOutcome::Done,
-        Err(outcome) => outcome,
     }
 }
 
