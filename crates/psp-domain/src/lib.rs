@@ -100,5 +100,5 @@ pub use transaction::{
 };
 pub use webhook::{
     ConcludedDelivery, DeliveryAttempt, DeliveryStatus, DeliveryVerdict, DueDelivery, EndpointStatus, EventFilter,
-    SealedSecret, WebhookDelivery, WebhookEndpoint, WebhookPolicy,
+    SealedSecret, WebhookDelivery, WebhookEndpoint, WebhookPolicy, WebhookSecret,
 };

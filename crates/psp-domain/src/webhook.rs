@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::ports::IdGenerator;
 use crate::{CustomerId, EndpointId, Event, EventKind, MessageId};
@@ -18,6 +19,29 @@ pub struct SealedSecret(pub Vec<u8>);
 impl std::fmt::Debug for SealedSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "SealedSecret({} bytes)", self.0.len())
+    }
+}
+
+/// A secret of an endpoint as its customer has it: what signs deliveries. `Debug` does not show it, and it is overwritten when
+/// it is dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WebhookSecret(Zeroizing<String>);
+
+impl WebhookSecret {
+    /// The secret of that text.
+    pub fn new(text: Zeroizing<String>) -> Self {
+        Self(text)
+    }
+
+    /// The text: for its customer's eyes, and for the vault.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for WebhookSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WebhookSecret(***)")
     }
 }
 

@@ -42,4 +42,6 @@ pub use vault::{
     CardPlace, CardVault, FingerprintError, KeptCard, RequestFingerprint, Resealer, SealedCards, SecretVault,
     VaultError, VaultKeyStore,
 };
-pub use webhooks::{DeliveryBacklog, DeliveryClaim, DeliveryStore, EndpointStore, EndpointVerdict};
+pub use webhooks::{
+    DeliveryBacklog, DeliveryClaim, DeliveryStore, EndpointStore, EndpointVerdict, SecretSource, UrlPolicy,
+};

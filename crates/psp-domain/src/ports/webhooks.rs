@@ -3,11 +3,29 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::StoreError;
+use super::{StoreError, VaultError};
 use crate::{
     ConcludedDelivery, CustomerId, DueDelivery, EndpointId, Event, MessageId, Page, PageRequest, WebhookDelivery,
-    WebhookEndpoint,
+    WebhookEndpoint, WebhookSecret,
 };
+
+/// Knows to which URLs events may be delivered.
+pub trait UrlPolicy: Send + Sync {
+    /// The URL as it is kept.
+    ///
+    /// # Errors
+    /// What is wrong with it, for its customer; never the URL itself, which may hold a password.
+    fn check(&self, url: &str) -> Result<String, String>;
+}
+
+/// Fresh secrets.
+pub trait SecretSource: Send + Sync {
+    /// A secret that nobody can guess.
+    ///
+    /// # Errors
+    /// [`VaultError::Provider`] where there is nothing random.
+    fn new_secret(&self) -> Result<WebhookSecret, VaultError>;
+}
 
 /// What became of a write of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

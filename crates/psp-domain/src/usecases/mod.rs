@@ -12,6 +12,7 @@ mod place_order;
 mod refund_transaction;
 mod settle_payables;
 mod tokenize_card;
+mod webhook_endpoints;
 
 pub use authorize_transaction::{AuthorizeError, AuthorizeOptions, AuthorizeOutcome, AuthorizeTransaction};
 pub use callbacks::{Applied, CallbackError, Callbacks, Notice, Received};
@@ -23,6 +24,7 @@ pub use place_order::{PlaceOrder, PlaceOrderError};
 pub use refund_transaction::{RefundError, RefundOptions, RefundOutcome, RefundRequestOutcome, RefundTransaction};
 pub use settle_payables::{SettlePayables, SettlementRun, due_before};
 pub use tokenize_card::{TokenizeCard, TokenizeError};
+pub use webhook_endpoints::{EndpointError, EndpointPatch, InvalidEndpoint, NewEndpoint, WebhookEndpoints};
 
 use std::sync::Arc;
 

@@ -1,0 +1,255 @@
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+
+use crate::ports::{EndpointStore, EndpointVerdict, SecretSource, SecretVault, StoreError, UrlPolicy, VaultError};
+use crate::usecases::Sources;
+use crate::{
+    CardNumber, CustomerId, EndpointId, EndpointStatus, EventKind, SealedSecret, WebhookEndpoint, WebhookSecret,
+};
+
+/// Keeps a customer's webhook endpoints. Reading them needs no use case; but their secrets are shown once, when they come to be.
+///
+/// Cost: one write for a new one; one read and one write for a change.
+pub struct WebhookEndpoints {
+    store: Arc<dyn EndpointStore>,
+    vault: Arc<dyn SecretVault>,
+    urls: Arc<dyn UrlPolicy>,
+    secrets: Arc<dyn SecretSource>,
+    sources: Sources,
+}
+
+/// A webhook endpoint as a customer asks for it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NewEndpoint {
+    /// Where to.
+    pub url: String,
+    /// The kinds of events that it asks for; empty for all.
+    pub events: Vec<EventKind>,
+    /// The customer's words; may be empty.
+    pub description: String,
+}
+
+/// What a customer changes of a webhook endpoint; `None` leaves it as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EndpointPatch {
+    /// Where to.
+    pub url: Option<String>,
+    /// The kinds of events that it asks for; empty for all.
+    pub events: Option<Vec<EventKind>>,
+    /// The customer's words.
+    pub description: Option<String>,
+    /// Whether it receives. Enabling one forgets why it was disabled, and what waits for it is delivered.
+    pub enabled: Option<bool>,
+}
+
+/// What is wrong with a field of a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidEndpoint {
+    /// Nothing may be delivered to this URL.
+    #[error("{0}")]
+    Url(String),
+    /// The description is too long.
+    #[error("must have at most {} characters", WebhookEndpoint::DESCRIPTION_MAX_CHARS)]
+    DescriptionTooLong,
+    /// The description would be stored in the clear.
+    #[error("must not hold a card number")]
+    DescriptionIsCardNumber,
+}
+
+impl InvalidEndpoint {
+    /// The field of the request.
+    pub const fn field(&self) -> &'static str {
+        match self {
+            Self::Url(_) => "url",
+            Self::DescriptionTooLong | Self::DescriptionIsCardNumber => "description",
+        }
+    }
+}
+
+/// Why nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// The request does not make sense: everything that is wrong with it.
+    #[error("the webhook endpoint is not valid")]
+    Invalid(Vec<InvalidEndpoint>),
+    /// The customer has [`WebhookEndpoint::MAX_PER_CUSTOMER`].
+    #[error("there are {} webhook endpoints: delete one first", WebhookEndpoint::MAX_PER_CUSTOMER)]
+    TooMany,
+    /// The secret could not be made or sealed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl WebhookEndpoints {
+    /// How long the former secret signs, too, after a rotation.
+    pub const PREVIOUS_SIGNS_FOR: TimeDelta = TimeDelta::hours(24);
+    /// How often a change is decided again because the endpoint changed meanwhile.
+    const MAX_TRIES: usize = 5;
+
+    /// The use case over its ports.
+    pub fn new(
+        store: Arc<dyn EndpointStore>,
+        vault: Arc<dyn SecretVault>,
+        urls: Arc<dyn UrlPolicy>,
+        secrets: Arc<dyn SecretSource>,
+        sources: Sources,
+    ) -> Self {
+        Self { store, vault, urls, secrets, sources }
+    }
+
+    /// A new endpoint, enabled, and its secret.
+    ///
+    /// # Errors
+    /// [`EndpointError`].
+    pub async fn create(
+        &self,
+        customer: CustomerId,
+        new: NewEndpoint,
+    ) -> Result<(WebhookEndpoint, WebhookSecret), EndpointError> {
+        let NewEndpoint { url, events, description } = new;
+        let asked =
+            EndpointPatch { url: Some(url), events: Some(events), description: Some(description), enabled: None };
+        let asked = self.checked(asked)?;
+        let (id, now) = (EndpointId(self.sources.ids.next_id()), self.sources.clock.now());
+        let (secret, sealed) = self.new_secret(id).await?;
+        let endpoint = WebhookEndpoint {
+            id,
+            customer_id: customer,
+            url: asked.url.unwrap_or_default(),
+            events: asked.events.unwrap_or_default(),
+            description: asked.description.unwrap_or_default(),
+            status: EndpointStatus::Enabled,
+            disabled_reason: None,
+            secret: sealed,
+            previous_secret: None,
+            failing_since: None,
+            version: 1,
+            sequence: 0,
+            created_at: now,
+            updated_at: now,
+        };
+        match self.store.insert_endpoint(&endpoint).await? {
+            EndpointVerdict::Written => Ok((endpoint, secret)),
+            EndpointVerdict::TooMany => Err(EndpointError::TooMany),
+            EndpointVerdict::Stale => Err(StoreError::Damaged("a new webhook endpoint has a taken id".into()).into()),
+        }
+    }
+
+    /// Changes an endpoint of a customer; `None` where there is none such. One that is as it is asked for is not written.
+    ///
+    /// # Errors
+    /// [`EndpointError`]; asking again is safe.
+    pub async fn update(
+        &self,
+        customer: &CustomerId,
+        id: EndpointId,
+        patch: EndpointPatch,
+    ) -> Result<Option<WebhookEndpoint>, EndpointError> {
+        let patch = self.checked(patch)?;
+        self.change(customer, id, |endpoint| patched(endpoint, &patch)).await
+    }
+
+    /// A new secret for an endpoint of a customer; `None` where there is none such. The one before it signs, too, for
+    /// [`Self::PREVIOUS_SIGNS_FOR`]; one before that no longer does.
+    ///
+    /// # Errors
+    /// [`EndpointError`]; asking again makes another secret.
+    pub async fn rotate_secret(
+        &self,
+        customer: &CustomerId,
+        id: EndpointId,
+    ) -> Result<Option<(WebhookEndpoint, WebhookSecret)>, EndpointError> {
+        let (secret, sealed) = self.new_secret(id).await?;
+        let until = self.sources.clock.now() + Self::PREVIOUS_SIGNS_FOR;
+        let rotated = |endpoint: &WebhookEndpoint| WebhookEndpoint {
+            secret: sealed.clone(),
+            previous_secret: Some((endpoint.secret.clone(), until)),
+            ..endpoint.clone()
+        };
+        let written = self.change(customer, id, rotated).await?;
+        Ok(written.map(|endpoint| (endpoint, secret)))
+    }
+
+    /// Deletes an endpoint of a customer; `false` where there is none such. What waits for it is not delivered any more.
+    ///
+    /// # Errors
+    /// [`EndpointError::Store`]; asking again is safe.
+    pub async fn delete(&self, customer: &CustomerId, id: EndpointId) -> Result<bool, EndpointError> {
+        Ok(self.store.delete_endpoint(customer, id).await?)
+    }
+
+    /// Loads an endpoint, decides and writes, again where it changed meanwhile.
+    async fn change(
+        &self,
+        customer: &CustomerId,
+        id: EndpointId,
+        decide: impl Fn(&WebhookEndpoint) -> WebhookEndpoint + Send + Sync,
+    ) -> Result<Option<WebhookEndpoint>, EndpointError> {
+        for _ in 0..Self::MAX_TRIES {
+            let Some(found) = self.store.find_endpoint(customer, id).await? else { return Ok(None) };
+            let mut next = decide(&found);
+            if next == found {
+                return Ok(Some(found));
+            }
+            (next.version, next.updated_at) = (found.version + 1, self.sources.clock.now());
+            if self.store.update_endpoint(&next, found.version, &[]).await? == EndpointVerdict::Written {
+                return Ok(Some(next));
+            }
+        }
+        Err(StoreError::Overloaded.into())
+    }
+
+    async fn new_secret(&self, id: EndpointId) -> Result<(WebhookSecret, SealedSecret), EndpointError> {
+        let secret = self.secrets.new_secret()?;
+        let sealed = self.vault.seal_secret(&WebhookEndpoint::secret_name(id), secret.expose().as_bytes()).await?;
+        Ok((secret, sealed))
+    }
+
+    /// The same with its URL normalised and each kind once, or all that is wrong.
+    fn checked(&self, patch: EndpointPatch) -> Result<EndpointPatch, EndpointError> {
+        let mut faults = Vec::new();
+        let url = patch.url.and_then(|url| match self.urls.check(&url) {
+            Ok(url) => Some(url),
+            Err(fault) => {
+                faults.push(InvalidEndpoint::Url(fault));
+                None
+            }
+        });
+        let description = patch.description.as_deref().unwrap_or_default();
+        if description.chars().count() > WebhookEndpoint::DESCRIPTION_MAX_CHARS {
+            faults.push(InvalidEndpoint::DescriptionTooLong);
+        } else if CardNumber::may_stand_in(description) {
+            faults.push(InvalidEndpoint::DescriptionIsCardNumber);
+        }
+        if !faults.is_empty() {
+            return Err(EndpointError::Invalid(faults));
+        }
+        let events = patch.events.map(|mut events| {
+            events.sort_unstable();
+            events.dedup();
+            events
+        });
+        Ok(EndpointPatch { url, events, ..patch })
+    }
+}
+
+fn patched(endpoint: &WebhookEndpoint, patch: &EndpointPatch) -> WebhookEndpoint {
+    let mut next = endpoint.clone();
+    next.url = patch.url.clone().unwrap_or(next.url);
+    next.events = patch.events.clone().unwrap_or(next.events);
+    next.description = patch.description.clone().unwrap_or(next.description);
+    match (patch.enabled, endpoint.status) {
+        (Some(true), EndpointStatus::Disabled) => {
+            (next.status, next.disabled_reason, next.failing_since) = (EndpointStatus::Enabled, None, None);
+        }
+        (Some(false), EndpointStatus::Enabled) => {
+            (next.status, next.disabled_reason) = (EndpointStatus::Disabled, None);
+        }
+        _ => {}
+    }
+    next
+}
