@@ -9,10 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use psp_domain::ports::{
-    CardPlace, CardTokenStore, Clock, IdGenerator, Resealer, SealedCards, Store, TokenizedCard, UuidV7Generator,
-    VaultError, VaultKeyStore,
+    CardPlace, CardTokenStore, Clock, EndpointStore, EndpointVerdict, IdGenerator, Resealer, SealedCards, Store,
+    TokenizedCard, UuidV7Generator, VaultError, VaultKeyStore,
 };
-use psp_domain::{CardToken, SealedCard, TransactionId};
+use psp_domain::{CardToken, EndpointId, EndpointStatus, SealedCard, SealedSecret, TransactionId, WebhookEndpoint};
 use psp_jobs::{Rotation, RotationError, Shredded, rotate_vault, shred_cards};
 use psp_testkit::clock::FixedClock;
 use psp_testkit::fakes::Memory;
@@ -72,7 +72,7 @@ async fn processing(count: usize) -> (Arc<Memory>, Arc<FixedClock>) {
 }
 
 async fn rotate(script: &Script, memory: &Memory) -> Result<Rotation, RotationError> {
-    rotate_vault(script, memory, memory, &[KEY]).await
+    rotate_vault(script, memory, memory, &[KEY], Some(memory)).await
 }
 
 #[tokio::test]
@@ -117,6 +117,92 @@ async fn a_card_that_is_erased_meanwhile_does_not_come_back() {
     let done = rotate(&script, &memory).await.unwrap();
     assert_eq!((done.cards, done.gone), (0, 2));
     assert_eq!(memory.list(CardPlace::Transactions, None, 10).await.unwrap(), []);
+}
+
+/// An endpoint with two secrets.
+fn endpoint(secrets: [&[u8]; 2], clock: &FixedClock) -> WebhookEndpoint {
+    let [secret, previous] = secrets.map(|bytes| SealedSecret(bytes.to_vec()));
+    WebhookEndpoint {
+        id: EndpointId(UuidV7Generator.next_id()),
+        customer_id: fixtures::customer("123"),
+        url: "https://shop.example/".into(),
+        events: Vec::new(),
+        description: String::new(),
+        status: EndpointStatus::Disabled,
+        disabled_reason: Some("failing".into()),
+        secret,
+        previous_secret: Some((previous, clock.now())),
+        failing_since: None,
+        version: 1,
+        sequence: 1,
+        created_at: clock.now(),
+        updated_at: clock.now(),
+    }
+}
+
+#[tokio::test]
+async fn both_secrets_of_a_webhook_endpoint_are_sealed_anew_and_all_else_stays() {
+    let (memory, clock) = processing(0).await;
+    let old = endpoint([b"old", b"older"], &clock);
+    let damaged = endpoint([DAMAGED, b"older"], &clock);
+    for one in [&old, &damaged, &endpoint([CURRENT, CURRENT], &clock)] {
+        assert_eq!(memory.insert_endpoint(one).await.unwrap(), EndpointVerdict::Written);
+    }
+    let done = rotate(&Script::of(i64::MAX), &memory).await.unwrap();
+    assert_eq!((done.secrets, done.current, done.unopened), (3, 2, 1));
+    let rotated = |sealed: [&[u8]; 2], one: &WebhookEndpoint| {
+        let [secret, previous] = sealed.map(|bytes| SealedSecret(bytes.to_vec()));
+        WebhookEndpoint { secret, previous_secret: Some((previous, clock.now())), version: 2, ..one.clone() }
+    };
+    let kept = memory.all_endpoints(None, 2).await.unwrap();
+    assert_eq!(kept, [rotated([CURRENT, CURRENT], &old), rotated([DAMAGED, CURRENT], &damaged)]);
+    let again = rotate(&Script::of(0), &memory).await.unwrap();
+    assert_eq!((again.secrets, again.current, again.unopened), (0, 5, 1));
+}
+
+/// Changes the endpoint, or deletes it, before it seals for the first time.
+struct Meddling {
+    memory: Arc<Memory>,
+    deletes: bool,
+    done: AtomicI64,
+}
+
+#[async_trait]
+impl Resealer for Meddling {
+    async fn current_key(&self) -> Result<String, VaultError> {
+        Ok("new".into())
+    }
+
+    async fn reseal(&self, _: TransactionId, _: &SealedCard) -> Result<Option<SealedCard>, VaultError> {
+        Ok(None)
+    }
+
+    async fn reseal_key(&self, _: &str, sealed: &[u8]) -> Result<Option<Vec<u8>>, VaultError> {
+        let found = self.memory.all_endpoints(None, 1).await.unwrap();
+        if let Some(found) = found.into_iter().next().filter(|_| self.done.fetch_add(1, Ordering::SeqCst) == 0) {
+            if self.deletes {
+                assert!(self.memory.delete_endpoint(&found.customer_id, found.id).await.unwrap());
+            } else {
+                let other = WebhookEndpoint { description: "changed".into(), version: 2, ..found };
+                assert_eq!(self.memory.update_endpoint(&other, 1, &[]).await.unwrap(), EndpointVerdict::Written);
+            }
+        }
+        Ok((sealed != CURRENT).then(|| CURRENT.to_vec()))
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_changes_meanwhile_keeps_the_change_and_a_deleted_one_does_not_come_back() {
+    for deletes in [false, true] {
+        let (memory, clock) = processing(0).await;
+        memory.insert_endpoint(&endpoint([b"old", b"older"], &clock)).await.unwrap();
+        let meddling = Meddling { memory: Arc::clone(&memory), deletes, done: AtomicI64::new(0) };
+        let done = rotate_vault(&meddling, &*memory, &*memory, &[], Some(&*memory)).await.unwrap();
+        assert_eq!((done.secrets, done.gone), if deletes { (0, 2) } else { (2, 0) });
+        let kept = memory.all_endpoints(None, 1).await.unwrap();
+        let shown = kept.iter().map(|e| (e.description.as_str(), e.version, e.secret.0.as_slice()));
+        assert!(if deletes { kept.is_empty() } else { shown.eq([("changed", 3, CURRENT)]) });
+    }
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use psp_domain::ports::{CardVault, Resealer, VaultError};
-use psp_domain::{Card, SealedCard, TransactionId};
+use psp_domain::ports::{CardVault, Resealer, SecretVault, VaultError};
+use psp_domain::{Card, SealedCard, SealedSecret, TransactionId};
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
@@ -81,6 +81,18 @@ impl CardVault for EnvelopeVault {
     async fn open(&self, transaction_id: TransactionId, sealed: &SealedCard) -> Result<Card, VaultError> {
         let bytes = self.open_bytes(transaction_id.0.as_bytes(), &sealed.0).await?;
         plaintext::read(&bytes).ok_or(VaultError::Damaged)
+    }
+}
+
+/// Secrets are keys of the vault, so that they are resealed as those are.
+#[async_trait]
+impl SecretVault for EnvelopeVault {
+    async fn seal_secret(&self, name: &str, secret: &[u8]) -> Result<SealedSecret, VaultError> {
+        self.seal_bytes(&of_key(name), Zeroizing::new(secret.to_vec())).await.map(SealedSecret)
+    }
+
+    async fn open_secret(&self, name: &str, sealed: &SealedSecret) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        self.open_key(name, &sealed.0).await
     }
 }
 

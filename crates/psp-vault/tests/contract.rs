@@ -6,8 +6,8 @@ use std::collections::HashSet;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use psp_domain::ports::{CardVault, RequestFingerprint, Resealer, VaultError};
-use psp_domain::{SealedCard, TransactionId};
+use psp_domain::ports::{CardVault, RequestFingerprint, Resealer, SecretVault, VaultError};
+use psp_domain::{SealedCard, SealedSecret, TransactionId};
 use psp_testkit::fixtures;
 use psp_vault::{EnvelopeVault, FingerprintKey, MasterKeys, VaultKeys};
 
@@ -79,6 +79,21 @@ async fn version_1_opens_and_is_sealed_anew_as_version_2() {
         damaged.0[place] ^= 1;
         assert!(vault.open(ID, &damaged).await.is_err(), "byte {place}");
     }
+}
+
+#[tokio::test]
+async fn a_secret_opens_for_its_own_name_only_and_is_resealed_as_a_key_of_the_vault() {
+    let old = with_keys(&[1]);
+    let sealed = old.seal_secret("endpoint 1", b"whsec_secret").await.unwrap();
+    assert_eq!(*old.open_secret("endpoint 1", &sealed).await.unwrap(), b"whsec_secret");
+    assert_eq!(old.open_secret("endpoint 2", &sealed).await, Err(VaultError::Damaged));
+    assert!(!sealed.0.windows(6).any(|bytes| bytes == b"secret"));
+    assert_eq!(old.reseal_key("endpoint 1", &sealed.0).await.unwrap(), None);
+    let both = with_keys(&[2, 1]);
+    let resealed = both.reseal_key("endpoint 1", &sealed.0).await.unwrap().expect("under another master key");
+    let new = with_keys(&[2]);
+    assert_eq!(*new.open_secret("endpoint 1", &SealedSecret(resealed)).await.unwrap(), b"whsec_secret");
+    assert_eq!(new.open_secret("endpoint 1", &sealed).await, Err(VaultError::UnknownKey));
 }
 
 #[tokio::test]

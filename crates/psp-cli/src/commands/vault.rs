@@ -18,7 +18,7 @@ pub(crate) async fn run(wiring: Wiring, vault: Vault) -> anyhow::Result<()> {
 async fn rotate(wiring: &Wiring, json: bool) -> anyhow::Result<()> {
     let (vault, store) = (wiring.vault().await?, &wiring.store);
     let names = [FingerprintKey::NAME];
-    let rotation = psp_jobs::rotate_vault(&*vault, &*store.sealed_cards, &*store.vault_keys, &names).await?;
+    let rotation = psp_jobs::rotate_vault(&*vault, &*store.sealed_cards, &*store.vault_keys, &names, None).await?;
     if json {
         answer(describe(&rotation))?;
     } else {
@@ -34,6 +34,7 @@ fn describe(rotation: &Rotation) -> serde_json::Value {
         "key": rotation.key,
         "cards": rotation.cards,
         "keys": rotation.keys,
+        "secrets": rotation.secrets,
         "current": rotation.current,
         "gone": rotation.gone,
         "unopened": rotation.unopened,

@@ -68,7 +68,7 @@ impl SettlementStore for Memory {
         let run = state.runs.get_mut(&chunk.run_id.0);
         let Some((run, index)) = run.zip(chunk.number.checked_sub(1)) else { return Ok(None) };
         let Some(slot) = run.chunks.get_mut(index as usize) else { return Ok(None) };
-        let mut settled = SettledChunk::default();
+        let (mut settled, mut events) = (SettledChunk::default(), Vec::new());
         for id in slot.take().unwrap_or_default() {
             let payable = state.payables.get_mut(&id).expect("payables stay");
             if payable.status == PayableStatus::Paid {
@@ -76,7 +76,7 @@ impl SettlementStore for Memory {
             }
             (payable.status, payable.updated_at) = (PayableStatus::Paid, now);
             settled.payables += 1;
-            state.events.push(payable_paid(payable));
+            events.push(payable_paid(payable));
             let sum = run.amounts.entry(payable.receivable.currency().code());
             sum.and_modify(|sum| *sum = sum.checked_add(payable.receivable).unwrap()).or_insert(payable.receivable);
             let transaction_id = payable.transaction_id;
@@ -87,7 +87,7 @@ impl SettlementStore for Memory {
                 && let Ok(Transition::Executed(next)) = transaction.clone().settle(now, &UuidV7Generator)
             {
                 settled.transactions += 1;
-                state.events.extend(next.events);
+                events.extend(next.events);
                 *transaction = next.transaction;
             } else if transaction.status == TransactionStatus::PendingRefund {
                 // Whoever ends the refund must have seen it.
@@ -96,6 +96,11 @@ impl SettlementStore for Memory {
         }
         run.payables += settled.payables;
         run.transactions += settled.transactions;
+        for event in &events {
+            state.write_event(event, now);
+        }
+        drop(guard);
+        self.wake();
         Ok(Some(settled))
     }
 

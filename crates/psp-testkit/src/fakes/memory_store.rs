@@ -8,16 +8,17 @@ use psp_domain::ports::{
     UnauthorizedTransaction,
 };
 use psp_domain::{
-    Attempt, Balance, Callback, ChangeSet, CountSubject, Currency, CustomerId, Event, GatewayHealth, GatewayRecord,
-    IdempotencyKey, IdempotencyRecord, MessageId, Money, Order, OrderWrite, Page, PageRequest, Payable, PayableId,
-    PayableStatus, Refund, Route, SealedCard, StatusCount, Transaction, TransactionId, TransactionKind,
-    TransactionWrite, Verdict,
+    Attempt, Balance, Callback, ChangeSet, CountSubject, Currency, CustomerId, EndpointId, Event, GatewayHealth,
+    GatewayRecord, IdempotencyKey, IdempotencyRecord, MessageId, Money, Order, OrderWrite, Page, PageRequest, Payable,
+    PayableId, PayableStatus, Refund, Route, SealedCard, StatusCount, Transaction, TransactionId, TransactionKind,
+    TransactionWrite, Verdict, WebhookEndpoint,
 };
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::memory_queue::Stored;
 use super::memory_settlement::Run;
+use super::memory_webhooks::Delivering;
 use crate::clock::FixedClock;
 
 /// Store and queue in memory.
@@ -46,6 +47,8 @@ pub(super) struct State {
     pub(super) gateways: BTreeMap<String, GatewayRecord>,
     pub(super) routes: Vec<Route>,
     pub(super) health: Vec<GatewayHealth>,
+    pub(super) endpoints: BTreeMap<Uuid, WebhookEndpoint>,
+    pub(super) deliveries: BTreeMap<(MessageId, EndpointId), Delivering>,
     pub(super) vault_keys: HashMap<String, Vec<u8>>,
 }
 
@@ -58,6 +61,11 @@ impl Memory {
     /// Every event, in the order in which they were written.
     pub fn events(&self) -> Vec<Event> {
         self.state().events.clone()
+    }
+
+    /// Wakes whoever waits for messages or deliveries.
+    pub(super) fn wake(&self) {
+        self.sent.notify_waiters();
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -123,6 +131,23 @@ impl State {
         self.attempts.range((id, 0)..=(id, u16::MAX)).map(|(_, attempt)| attempt.clone()).collect()
     }
 
+    /// Writes an event with its message and its deliveries.
+    pub(super) fn write_event(&mut self, event: &Event, now: DateTime<Utc>) {
+        if let Some(queue) = event.kind.queue() {
+            self.messages.insert(event.id.0, Stored::of_event(event, queue, now));
+        }
+        self.event_ids.insert(event.id);
+        self.events.push(event.clone());
+        self.deliver(event, now);
+    }
+
+    /// Deletes an event with its deliveries.
+    pub(super) fn forget_event(&mut self, id: MessageId) {
+        self.event_ids.remove(&id);
+        self.events.retain(|event| event.id != id);
+        self.deliveries.retain(|(event, _), _| *event != id);
+    }
+
     fn write(&mut self, change: &ChangeSet, now: DateTime<Utc>) {
         if let Some(write) = &change.transaction {
             let transaction = write.transaction();
@@ -153,11 +178,7 @@ impl State {
             sum.amount += added.amount;
         }
         for event in &change.events {
-            if let Some(queue) = event.kind.queue() {
-                self.messages.insert(event.id.0, Stored::of_event(event, queue, now));
-            }
-            self.event_ids.insert(event.id);
-            self.events.push(event.clone());
+            self.write_event(event, now);
         }
         if let Some(record) = &change.idempotency {
             self.keys.insert((record.customer_id.clone(), record.key.clone()), record.clone());
@@ -178,7 +199,7 @@ impl Store for Memory {
         let mut state = self.state();
         let verdicts = changes.iter().map(|change| state.apply(change, now)).collect();
         drop(state);
-        self.sent.notify_waiters();
+        self.wake();
         Ok(verdicts)
     }
 }

@@ -2,12 +2,14 @@
 
 mod gateway;
 mod memory_cards;
+mod memory_events;
 mod memory_gateways;
 mod memory_orders;
 mod memory_queue;
 mod memory_refunds;
 mod memory_settlement;
 mod memory_store;
+mod memory_webhooks;
 mod vault;
 
 pub use gateway::{FixedDirectory, ScriptedGateway};

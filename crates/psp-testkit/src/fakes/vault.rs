@@ -1,6 +1,7 @@
 use async_trait::async_trait;
-use psp_domain::ports::{CardVault, FingerprintError, RequestFingerprint, VaultError};
-use psp_domain::{Card, Fingerprint, SealedCard, TransactionId};
+use psp_domain::ports::{CardVault, FingerprintError, RequestFingerprint, SecretVault, VaultError};
+use psp_domain::{Card, Fingerprint, SealedCard, SealedSecret, TransactionId};
+use zeroize::Zeroizing;
 
 /// A vault that hides nothing: for tests of what stands around it.
 #[derive(Debug, Default, Clone, Copy)]
@@ -24,6 +25,18 @@ impl CardVault for PlainVault {
             expiry: line()?.parse().map_err(|_| VaultError::Damaged)?,
             holder_name: line()?.parse().map_err(|_| VaultError::Damaged)?,
         })
+    }
+}
+
+#[async_trait]
+impl SecretVault for PlainVault {
+    async fn seal_secret(&self, name: &str, secret: &[u8]) -> Result<SealedSecret, VaultError> {
+        Ok(SealedSecret([name.as_bytes(), b"\n", secret].concat()))
+    }
+
+    async fn open_secret(&self, name: &str, sealed: &SealedSecret) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        let secret = sealed.0.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"\n"));
+        secret.map(|secret| Zeroizing::new(secret.to_vec())).ok_or(VaultError::Damaged)
     }
 }
 
