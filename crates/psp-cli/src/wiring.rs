@@ -61,6 +61,11 @@ pub(crate) struct StorePorts {
     settlement: Arc<dyn SettlementStore>,
     pub(crate) attempts: Arc<dyn AttemptStore>,
     callbacks: Arc<dyn CallbackStore>,
+    refunds: Arc<dyn RefundStore>,
+    orders: Arc<dyn OrderReader>,
+    pub(crate) events: Arc<dyn EventStore>,
+    pub(crate) endpoints: Arc<dyn EndpointStore>,
+    pub(crate) deliveries: Arc<dyn DeliveryStore>,
     pub(crate) tokens: Arc<dyn CardTokenStore>,
     pub(crate) gateways: Arc<dyn GatewayStore>,
     health: Arc<dyn Health>,
@@ -76,6 +81,7 @@ impl StorePorts {
     where
         A: Store + TransactionReader + PayableReader + BalanceReader + IdempotencyStore + SettlementStore,
         A: AttemptStore + CallbackStore + CardTokenStore + GatewayStore + SealedCards + VaultKeyStore,
+        A: RefundStore + OrderReader + EventStore + EndpointStore + DeliveryStore,
         A: Health + Queue + DeadLetters + 'static,
     {
         Self {
@@ -89,6 +95,11 @@ impl StorePorts {
             settlement: adapter.clone(),
             attempts: adapter.clone(),
             callbacks: adapter.clone(),
+            refunds: adapter.clone(),
+            orders: adapter.clone(),
+            events: adapter.clone(),
+            endpoints: adapter.clone(),
+            deliveries: adapter.clone(),
             tokens: adapter.clone(),
             gateways: adapter.clone(),
             health: adapter.clone(),
@@ -273,6 +284,38 @@ impl Wiring {
             Arc::clone(&self.store.transactions),
             self.directory().await?,
             self.settings.fees.clone(),
+            self.sources.clone(),
+        ))
+    }
+
+    pub(crate) async fn refund(&self) -> anyhow::Result<RefundTransaction> {
+        let options = RefundOptions {
+            fee_policy: self.settings.refund_fee,
+            check_after: self.settings.authorize.check_after,
+        };
+        Ok(RefundTransaction::new(
+            Arc::clone(&self.batching) as _,
+            Arc::clone(&self.store.transactions),
+            Arc::clone(&self.store.refunds),
+            self.directory().await?,
+            options,
+            self.sources.clone(),
+        ))
+    }
+
+    fn cancel(&self) -> CancelTransaction {
+        let store = Arc::clone(&self.batching) as _;
+        CancelTransaction::new(store, Arc::clone(&self.store.transactions), self.sources.clone())
+    }
+
+    pub(crate) async fn order_saga(&self) -> anyhow::Result<OrderSaga> {
+        Ok(OrderSaga::new(
+            Arc::clone(&self.batching) as _,
+            Arc::clone(&self.store.orders),
+            Arc::clone(&self.store.transactions),
+            Arc::clone(&self.store.refunds),
+            Arc::new(self.cancel()),
+            Arc::new(self.refund().await?),
             self.sources.clone(),
         ))
     }
