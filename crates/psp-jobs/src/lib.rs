@@ -10,4 +10,4 @@ pub use cron::{CronJob, InvalidSchedule, JobResult, run_cron};
 pub use housekeeping::{Shredded, purge_events, purge_idempotency_keys, shred_cards};
 pub use rotate::{Rotation, RotationError, rotate_vault};
 pub use settle::{JobError, Summary, settle_payables};
-pub use sweep::{Stalled, StalledError, Sweeps, Swept, ask_for_stalled, sweep_attempts, sweep_until};
+pub use sweep::{Stalled, StalledError, Sweeps, Swept, Unanswered, ask_for_stalled, sweep_unanswered, sweep_until};

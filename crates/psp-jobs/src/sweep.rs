@@ -1,10 +1,11 @@
-//! Sweeps: for attempts that a gateway has not answered, and for transactions whose message was lost. Workers do the asking.
+//! Sweeps: for attempts and refunds that a gateway has not answered, and for transactions whose message was lost. Workers do
+//! the asking.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use psp_domain::ports::{AttemptStore, Clock, Queue, QueueError, StoreError, Sweep, check_message};
+use psp_domain::ports::{AttemptStore, Clock, Queue, QueueError, RefundStore, StoreError, Sweep, check_message};
 use psp_domain::{MessageId, TransactionId};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -12,43 +13,63 @@ use uuid::Uuid;
 
 /// The most rows of one write.
 const BATCH: u32 = 1_000;
-/// The longest time between two questions about one attempt.
+/// The longest time between two questions about one attempt or refund.
 const MOST_BETWEEN: TimeDelta = TimeDelta::hours(1);
 /// How long after it was opened an attempt may have charged before it counts as overdue.
 const OVERDUE: TimeDelta = TimeDelta::minutes(15);
+/// How long after it was asked for a refund may be pending before it counts as overdue: a gateway may take its time, and says so.
+const OVERDUE_REFUND: TimeDelta = TimeDelta::hours(24);
 /// The shortest pause between two looks for lost messages.
 const LEAST_LOOK: Duration = Duration::from_secs(1);
-/// How many pauses pass before the log says again that attempts are overdue.
+/// How many pauses pass before the log says again what is overdue.
 const WARN_AGAIN: u32 = 10;
 
 /// What sweeps need.
 pub struct Sweeps {
     /// Where attempts are.
     pub attempts: Arc<dyn AttemptStore>,
+    /// Where refunds are.
+    pub refunds: Arc<dyn RefundStore>,
     /// The store's own queue: the outbox, where there is a broker behind it.
     pub queue: Arc<dyn Queue>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
-    /// The shortest time between two questions about one attempt.
+    /// The shortest time between two questions about one attempt or refund.
     pub least: TimeDelta,
     /// How old a transaction may be that no gateway answers for.
     pub budget: TimeDelta,
 }
 
-/// What one sweep of attempts found.
+/// What a gateway may owe an answer for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unanswered {
+    /// Attempts to have a transaction authorized.
+    Attempts,
+    /// Refunds.
+    Refunds,
+}
+
+impl Unanswered {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Attempts, Self::Refunds];
+}
+
+/// What one sweep found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Swept {
-    /// Attempts whose time had come: they are asked for.
+    /// Those whose time had come: they are asked for.
     pub asked: u64,
-    /// Attempts that may have charged and that nobody has answered for long.
+    /// Attempts that may have charged, or refunds that may have been given back, and that nobody has answered for long.
     pub overdue: u64,
 }
 
 impl Swept {
-    /// Alarms look for this line.
-    pub fn warn_if_overdue(&self) {
-        if self.overdue > 0 {
-            tracing::warn!(count = self.overdue, "attempts are overdue");
+    /// Alarms look for these lines.
+    pub fn warn_if_overdue(&self, what: Unanswered) {
+        match what {
+            _ if self.overdue == 0 => {}
+            Unanswered::Attempts => tracing::warn!(count = self.overdue, "attempts are overdue"),
+            Unanswered::Refunds => tracing::warn!(count = self.overdue, "refunds are overdue"),
         }
     }
 }
@@ -73,20 +94,31 @@ pub enum StalledError {
     Queue(#[from] QueueError),
 }
 
-/// Asks for every attempt that is unresolved although its time has come: a callback did not come, a void failed, or a worker
-/// was killed. Whatever stays unresolved is asked for again, after [`Sweeps::least`] at first and an hour at last.
+/// Asks for everything of that kind that is unresolved although its time has come: a callback did not come, a void failed, or a
+/// worker was killed. Whatever stays unresolved is asked for again, after [`Sweeps::least`] at first and an hour at last.
 ///
 /// # Errors
 /// [`StoreError`]: the batches before it were asked for.
-pub async fn sweep_attempts(sweeps: &Sweeps) -> Result<Swept, StoreError> {
+pub async fn sweep_unanswered(sweeps: &Sweeps, what: Unanswered) -> Result<Swept, StoreError> {
     let now = sweeps.clock.now();
-    let overdue = sweeps.attempts.count_overdue(now - OVERDUE).await?;
-    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts of attempts fit 52 bits")]
-    metrics::gauge!("psp_attempts_overdue").set(overdue as f64);
+    let (overdue, gauge) = match what {
+        Unanswered::Attempts => {
+            (sweeps.attempts.count_overdue(now - OVERDUE).await?, metrics::gauge!("psp_attempts_overdue"))
+        }
+        Unanswered::Refunds => {
+            let overdue = sweeps.refunds.count_overdue_refunds(now - OVERDUE_REFUND).await?;
+            (overdue, metrics::gauge!("psp_refunds_overdue"))
+        }
+    };
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts fit 52 bits")]
+    gauge.set(overdue as f64);
     let mut swept = Swept { asked: 0, overdue };
     loop {
         let sweep = Sweep { now, limit: BATCH, least: sweeps.least, most: MOST_BETWEEN.max(sweeps.least) };
-        let batch = sweeps.attempts.sweep(sweep).await?;
+        let batch = match what {
+            Unanswered::Attempts => sweeps.attempts.sweep(sweep).await?,
+            Unanswered::Refunds => sweeps.refunds.sweep_refunds(sweep).await?,
+        };
         swept.asked += batch;
         if batch < u64::from(BATCH) {
             return Ok(swept);
@@ -120,16 +152,20 @@ fn stalled_message_id(transaction: TransactionId) -> MessageId {
 }
 
 /// Sweeps with that pause until stopped, and looks for lost messages once per budget, a batch at a look. Several processes may:
-/// each attempt is asked for by one of them.
+/// each attempt and each refund is asked for by one of them.
 pub async fn sweep_until(sweeps: &Sweeps, pause: Duration, stop: CancellationToken) {
     let mut ticks = delaying(pause);
     let mut looks = delaying(sweeps.budget.to_std().unwrap_or_default().max(LEAST_LOOK));
-    let (mut warned, mut after) = (None, None);
+    let (mut warned, mut after) = ([None; 2], None);
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            _ = ticks.tick() => sweep(sweeps, &mut warned, pause * WARN_AGAIN).await,
+            _ = ticks.tick() => {
+                for (what, warned) in Unanswered::ALL.into_iter().zip(&mut warned) {
+                    sweep(sweeps, what, warned, pause * WARN_AGAIN).await;
+                }
+            }
             _ = looks.tick() => look(sweeps, &mut after).await,
         }
     }
@@ -142,17 +178,21 @@ fn delaying(pause: Duration) -> Interval {
     ticks
 }
 
-async fn sweep(sweeps: &Sweeps, warned: &mut Option<Instant>, between: Duration) {
-    let swept = match sweep_attempts(sweeps).await {
+async fn sweep(sweeps: &Sweeps, what: Unanswered, warned: &mut Option<Instant>, between: Duration) {
+    let swept = match sweep_unanswered(sweeps, what).await {
         Ok(swept) => swept,
         Err(error) => return tracing::error!(error = &error as &dyn std::error::Error, "the sweep failed"),
     };
-    if swept.asked > 0 {
-        tracing::info!(attempts = swept.asked, "gateways are asked for what they have not answered");
+    match what {
+        _ if swept.asked == 0 => {}
+        Unanswered::Attempts => {
+            tracing::info!(attempts = swept.asked, "gateways are asked for what they have not answered");
+        }
+        Unanswered::Refunds => tracing::info!(refunds = swept.asked, "gateways are asked for what they owe back"),
     }
     if swept.overdue > 0 && warned.is_none_or(|at| at.elapsed() >= between) {
         *warned = Some(Instant::now());
-        swept.warn_if_overdue();
+        swept.warn_if_overdue(what);
     }
 }
 

@@ -8,9 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use psp_domain::ports::{CHECK_MESSAGE_KIND, Clock, DeadLetters, Delivery, Queue, Store};
-use psp_domain::{AttemptState, ChangeSet, QueueName, TransactionId};
-use psp_jobs::{Stalled, Sweeps, Swept, ask_for_stalled, sweep_attempts, sweep_until};
+use psp_domain::ports::{
+    CHECK_MESSAGE_KIND, CHECK_REFUND_MESSAGE_KIND, Clock, DeadLetters, Delivery, Queue, RefundStore, Store,
+    UuidV7Generator,
+};
+use psp_domain::{AttemptState, ChangeSet, QueueName, RefundId, TransactionId};
+use psp_jobs::{Stalled, Sweeps, Swept, Unanswered, ask_for_stalled, sweep_unanswered, sweep_until};
 use psp_testkit::clock::FixedClock;
 use psp_testkit::fakes::Memory;
 use psp_testkit::fixtures;
@@ -24,6 +27,7 @@ fn world() -> (Arc<FixedClock>, Arc<Memory>, Sweeps) {
     let memory = Arc::new(Memory::new(clock.clone()));
     let sweeps = Sweeps {
         attempts: memory.clone(),
+        refunds: memory.clone(),
         queue: memory.clone(),
         clock: clock.clone(),
         least: TimeDelta::minutes(1),
@@ -57,6 +61,20 @@ async fn open(memory: &Memory, clock: &FixedClock, state: AttemptState) {
     memory.apply(ChangeSet::of_attempts(transaction, vec![attempt])).await.unwrap();
 }
 
+/// Asks for a refund of a payment that was approved.
+async fn ask_refund(memory: &Memory, clock: &FixedClock) -> RefundId {
+    let (transaction, created) = fixtures::create(&fixtures::new_transaction(), clock.now());
+    memory.apply(created).await.unwrap();
+    let approved = fixtures::approve(&transaction, clock.now());
+    let transaction = fixtures::written(&approved).clone();
+    memory.apply(approved).await.unwrap();
+    let check_at = clock.now() + TimeDelta::minutes(1);
+    let next = transaction.ask_refund(None, check_at, clock.now(), &UuidV7Generator).unwrap();
+    let id = next.refunds[0].id;
+    memory.apply(next.into()).await.unwrap();
+    id
+}
+
 async fn received(memory: &Memory) -> Vec<Delivery> {
     memory.receive(QueueName::Transactions, usize::MAX, Duration::ZERO).await.unwrap()
 }
@@ -71,13 +89,37 @@ async fn a_sweep_asks_for_every_attempt_whose_time_has_come_and_for_no_other() {
     for _ in 0..1_500 {
         open(&memory, &clock, AttemptState::Open).await;
     }
-    let asked = async || sweep_attempts(&sweeps).await.unwrap();
+    let asked = async || sweep_unanswered(&sweeps, Unanswered::Attempts).await.unwrap();
     assert_eq!(asked().await, Swept::default(), "their time has not come");
     clock.advance(MINUTE);
     assert_eq!(asked().await, Swept { asked: 1_500, overdue: 0 });
     assert_eq!(asked().await, Swept::default(), "they were asked for");
     clock.advance(15 * MINUTE);
     assert_eq!(asked().await, Swept { asked: 1_500, overdue: 1_500 });
+}
+
+#[tokio::test]
+async fn a_sweep_asks_for_every_refund_whose_time_has_come_until_it_has_ended() {
+    let (clock, memory, sweeps) = world();
+    let refund = ask_refund(&memory, &clock).await;
+    let first = memory.receive(QueueName::Refunds, usize::MAX, Duration::ZERO).await.unwrap();
+    assert_eq!(first.len(), 1, "the event is the first message");
+    memory.ack(&first).await.unwrap();
+    let asked = async || sweep_unanswered(&sweeps, Unanswered::Refunds).await.unwrap();
+    assert_eq!(asked().await, Swept::default(), "its time has not come");
+    clock.advance(MINUTE);
+    assert_eq!(asked().await, Swept { asked: 1, overdue: 0 });
+    assert_eq!(asked().await, Swept::default(), "it was asked for");
+    let sent = memory.receive(QueueName::Refunds, usize::MAX, Duration::ZERO).await.unwrap();
+    let messages: Vec<_> = sent.iter().map(|sent| (sent.message.kind.as_str(), sent.message.aggregate_id)).collect();
+    assert_eq!(messages, [(CHECK_REFUND_MESSAGE_KIND, refund.0)]);
+    clock.advance_days(1);
+    assert_eq!(asked().await, Swept { asked: 1, overdue: 1 });
+    let loaded = memory.load_refund(refund).await.unwrap().unwrap();
+    let failed = loaded.transaction.fail_refund(loaded.refund, "no", &loaded.payables, clock.now(), &UuidV7Generator);
+    memory.apply(fixtures::executed(failed.unwrap())).await.unwrap();
+    clock.advance_days(1);
+    assert_eq!(asked().await, Swept::default(), "it has ended");
 }
 
 #[tokio::test]
@@ -163,6 +205,8 @@ async fn what_is_overdue_is_told_at_once_and_every_tenth_sweep_and_what_is_lost_
     let (clock, memory, sweeps) = world();
     let (log, _logging) = Log::gather();
     open(&memory, &clock, AttemptState::Voiding).await;
+    ask_refund(&memory, &clock).await;
+    clock.advance_days(1);
     let lost = lose(&memory, &clock, 1).await;
     clock.advance(3 * BUDGET);
 
@@ -174,6 +218,7 @@ async fn what_is_overdue_is_told_at_once_and_every_tenth_sweep_and_what_is_lost_
     };
     tokio::join!(sweep_until(&sweeps, MINUTE, stop.clone()), stopping);
     assert_eq!(log.count("attempts are overdue count=1"), 3);
+    assert_eq!(log.count("refunds are overdue count=1"), 3);
     assert_eq!(log.count("transactions whose message was lost are asked for transactions=1"), 2);
     assert!(aggregates(&received(&memory).await).contains(&lost[0]));
 }
