@@ -11,8 +11,8 @@ use psp_domain::{AttemptReference, GatewayName, Transaction, TransactionId};
 
 type Answer = (Duration, Result<AuthorizationResult, GatewayError>);
 
-/// A gateway that gives the answers it was told to, in order, and approves after them. It finds what it decided, and voids.
-/// Callbacks are its own when their signature is its name.
+/// A gateway that gives the answers it was told to, in order, and approves after them. It finds what it decided, and voids. It
+/// gives back what it charged and no more. Callbacks are its own when their signature is its name.
 pub struct ScriptedGateway {
     name: GatewayName,
     answers: Mutex<VecDeque<Answer>>,
@@ -21,6 +21,9 @@ pub struct ScriptedGateway {
     requests: Mutex<Vec<AuthorizationRequest>>,
     found: Mutex<Vec<AttemptReference>>,
     voided: Mutex<Vec<AttemptReference>>,
+    refund_answers: Mutex<VecDeque<Result<AuthorizationResult, GatewayError>>>,
+    refunds: Mutex<Vec<(RefundRequest, AuthorizationResult)>>,
+    refund_requests: Mutex<Vec<RefundRequest>>,
 }
 
 impl Default for ScriptedGateway {
@@ -40,6 +43,9 @@ impl ScriptedGateway {
             requests: Mutex::default(),
             found: Mutex::default(),
             voided: Mutex::default(),
+            refund_answers: Mutex::default(),
+            refunds: Mutex::default(),
+            refund_requests: Mutex::default(),
         }
     }
 
@@ -48,12 +54,17 @@ impl ScriptedGateway {
         self.answers.lock().unwrap().push_back((after, answer));
     }
 
+    /// One more answer to a refund that it has not decided.
+    pub fn answer_refund(&self, answer: Result<AuthorizationResult, GatewayError>) {
+        self.refund_answers.lock().unwrap().push_back(answer);
+    }
+
     /// Decides a reference without telling: what a lost answer leaves behind.
     pub fn decide(&self, reference: AttemptReference, answer: AuthorizationResult) {
         self.decided.lock().unwrap().insert(reference, answer);
     }
 
-    /// One more fault, which the next `find` or `void` meets.
+    /// One more fault, which the next `find`, `void` or `refund` meets.
     pub fn fail_next(&self, fault: GatewayError) {
         self.faults.lock().unwrap().push_back(fault);
     }
@@ -83,6 +94,33 @@ impl ScriptedGateway {
         let decided = self.decided.lock().unwrap();
         let approved = decided.iter().filter(|(_, answer)| matches!(answer, AuthorizationResult::Approved { .. }));
         approved.map(|(reference, _)| *reference).collect()
+    }
+
+    /// What it was asked to give back, in order.
+    pub fn refund_requests(&self) -> Vec<RefundRequest> {
+        self.refund_requests.lock().unwrap().clone()
+    }
+
+    /// What it gave back: once for each reference.
+    pub fn given_back(&self) -> Vec<RefundRequest> {
+        let refunds = self.refunds.lock().unwrap();
+        let given = refunds.iter().filter(|(_, answer)| matches!(answer, AuthorizationResult::Approved { .. }));
+        given.map(|(request, _)| request.clone()).collect()
+    }
+
+    /// What it says of a refund unless told otherwise.
+    fn judge_refund(&self, request: &RefundRequest) -> AuthorizationResult {
+        let declined = |reason: &str| AuthorizationResult::Declined { reason: reason.into() };
+        if !self.charged().contains(&request.of) {
+            return declined("not_charged");
+        }
+        let given: i64 = self.given_back().iter().filter(|r| r.of == request.of).map(|r| r.amount.minor()).sum();
+        let requests = self.requests.lock().unwrap();
+        let charge = requests.iter().find(|charge| charge.reference == request.of);
+        if charge.is_some_and(|charge| given + request.amount.minor() > charge.amount.minor()) {
+            return declined("exceeds_charge");
+        }
+        AuthorizationResult::Approved { reference: request.reference.to_string(), amount: Some(request.amount) }
     }
 
     fn fault(&self) -> Result<(), GatewayError> {
@@ -119,21 +157,34 @@ impl Gateway for ScriptedGateway {
     async fn void(&self, reference: AttemptReference) -> Result<(), GatewayError> {
         self.voided.lock().unwrap().push(reference);
         self.fault()?;
+        let voided = || AuthorizationResult::Declined { reason: VOIDED.to_owned() };
+        if let Some((_, answer)) = self.refunds.lock().unwrap().iter_mut().find(|(r, _)| r.reference == reference) {
+            if !matches!(answer, AuthorizationResult::Declined { .. }) {
+                *answer = voided();
+            }
+            return Ok(());
+        }
         let mut decided = self.decided.lock().unwrap();
         if !matches!(decided.get(&reference), Some(AuthorizationResult::Declined { .. })) {
-            decided.insert(reference, AuthorizationResult::Declined { reason: VOIDED.to_owned() });
+            decided.insert(reference, voided());
         }
         Ok(())
     }
 
     async fn refund(&self, request: &RefundRequest) -> Result<AuthorizationResult, GatewayError> {
+        self.refund_requests.lock().unwrap().push(request.clone());
         self.fault()?;
-        let charged = self.charged().contains(&request.of);
-        Ok(if charged {
-            AuthorizationResult::Approved { reference: request.reference.to_string(), amount: Some(request.amount) }
-        } else {
-            AuthorizationResult::Declined { reason: "not_charged".into() }
-        })
+        let known = self.refunds.lock().unwrap().iter().find(|(r, _)| r.reference == request.reference).cloned();
+        let is_decided = |answer: &AuthorizationResult| !matches!(answer, AuthorizationResult::Pending { .. });
+        if let Some((_, answer)) = known.filter(|(_, answer)| is_decided(answer)) {
+            return Ok(answer);
+        }
+        let scripted = self.refund_answers.lock().unwrap().pop_front();
+        let answer = scripted.unwrap_or_else(|| Ok(self.judge_refund(request)))?;
+        let mut refunds = self.refunds.lock().unwrap();
+        refunds.retain(|(r, _)| r.reference != request.reference);
+        refunds.push((request.clone(), answer.clone()));
+        Ok(answer)
     }
 
     fn verify_callback(&self, callback: &CallbackSignature<'_>) -> Result<(), ForgedCallback> {
