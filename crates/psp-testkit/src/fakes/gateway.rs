@@ -21,6 +21,7 @@ pub struct ScriptedGateway {
     requests: Mutex<Vec<AuthorizationRequest>>,
     found: Mutex<Vec<AttemptReference>>,
     voided: Mutex<Vec<AttemptReference>>,
+    void_faults: Mutex<VecDeque<GatewayError>>,
     refund_answers: Mutex<VecDeque<Result<AuthorizationResult, GatewayError>>>,
     refunds: Mutex<Vec<(RefundRequest, AuthorizationResult)>>,
     refund_requests: Mutex<Vec<RefundRequest>>,
@@ -43,6 +44,7 @@ impl ScriptedGateway {
             requests: Mutex::default(),
             found: Mutex::default(),
             voided: Mutex::default(),
+            void_faults: Mutex::default(),
             refund_answers: Mutex::default(),
             refunds: Mutex::default(),
             refund_requests: Mutex::default(),
@@ -67,6 +69,11 @@ impl ScriptedGateway {
     /// One more fault, which the next `find`, `void` or `refund` meets.
     pub fn fail_next(&self, fault: GatewayError) {
         self.faults.lock().unwrap().push_back(fault);
+    }
+
+    /// One more fault, which the next `void` meets.
+    pub fn fail_next_void(&self, fault: GatewayError) {
+        self.void_faults.lock().unwrap().push_back(fault);
     }
 
     /// What it was asked to authorize: transactions, in order.
@@ -157,6 +164,7 @@ impl Gateway for ScriptedGateway {
     async fn void(&self, reference: AttemptReference) -> Result<(), GatewayError> {
         self.voided.lock().unwrap().push(reference);
         self.fault()?;
+        self.void_faults.lock().unwrap().pop_front().map_or(Ok(()), Err)?;
         let voided = || AuthorizationResult::Declined { reason: VOIDED.to_owned() };
         if let Some((_, answer)) = self.refunds.lock().unwrap().iter_mut().find(|(r, _)| r.reference == reference) {
             if !matches!(answer, AuthorizationResult::Declined { .. }) {
