@@ -66,6 +66,13 @@ impl ScriptedGateway {
         self.decided.lock().unwrap().insert(reference, answer);
     }
 
+    /// Approves a reference that is pending.
+    pub fn decide_pending(&self, reference: AttemptReference) {
+        if let Some(answer @ AuthorizationResult::Pending { .. }) = self.decided.lock().unwrap().get_mut(&reference) {
+            *answer = AuthorizationResult::Approved { reference: reference.to_string(), amount: None };
+        }
+    }
+
     /// One more fault, which the next `find`, `void` or `refund` meets.
     pub fn fail_next(&self, fault: GatewayError) {
         self.faults.lock().unwrap().push_back(fault);
