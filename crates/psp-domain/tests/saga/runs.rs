@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use psp_domain::ports::{AuthorizationResult, RefundStore};
 use psp_domain::usecases::OrderSaga;
-use psp_domain::{OrderPaymentStatus, OrderStatus};
+use psp_domain::{EventKind, OrderPaymentStatus, OrderStatus};
 use psp_testkit::fixtures;
 
 use crate::interruptions::Interruption;
@@ -107,6 +107,16 @@ async fn a_cancellation_and_other_workers_between_any_two_steps_lead_to_an_allow
             assert!(place < placing || order == OrderStatus::Cancelled || may_be_failed, "{mood:?} {place}: {order:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn an_approval_that_is_heard_after_the_order_was_cancelled_is_given_back_by_itself() {
+    let approved = 3;
+    let mut world = World::new(Interruption::Kill, BTreeSet::new(), vec![(approved, Wish::CancelOrder)]);
+    world.lost = Some(EventKind::OrderCancelled);
+    world.place().await;
+    world.run(|len| (len - 1, false)).await;
+    assert_eq!(world.allowed_end().await, (OrderStatus::Cancelled, Some(OrderPaymentStatus::Refunded)));
 }
 
 #[tokio::test]

@@ -42,6 +42,8 @@ pub(crate) struct World {
     pub(crate) pool: VecDeque<(Message, u32)>,
     /// What was put aside, and why.
     pub(crate) dead: Vec<(Message, String)>,
+    /// Which messages never come.
+    pub(crate) lost: Option<EventKind>,
     wishes: Vec<(usize, Wish)>,
     handled: usize,
     clock: Arc<FixedClock>,
@@ -84,7 +86,7 @@ impl World {
         let workers = Workers::of(&memory, &gateway, &places, Sources { clock: clock.clone(), ..Sources::default() });
         let (pool, dead) = (VecDeque::new(), Vec::new());
         let order = OrderId(uuid::Uuid::nil());
-        Self { memory, gateway, places, order, pool, dead, wishes, handled: 0, clock, workers }
+        Self { memory, gateway, places, order, pool, dead, lost: None, wishes, handled: 0, clock, workers }
     }
 
     /// Places the order: the client asks again under the same key until it hears an answer.
@@ -143,7 +145,9 @@ impl World {
         for queue in [QueueName::Transactions, QueueName::Refunds, QueueName::Orders] {
             let received = self.memory.receive(queue, usize::MAX, Duration::ZERO).await.unwrap();
             self.memory.ack(&received).await.unwrap();
-            self.pool.extend(received.into_iter().map(|delivery| (delivery.message, 0)));
+            let is_lost = |message: &Message| self.lost.is_some_and(|kind| kind.as_str() == message.kind);
+            let come = received.into_iter().map(|delivery| delivery.message).filter(|message| !is_lost(message));
+            self.pool.extend(come.map(|message| (message, 0)));
         }
     }
 
