@@ -39,6 +39,7 @@ CREATE TABLE refunds (
 );
 
 CREATE INDEX refunds_due ON refunds (check_at) WHERE check_at IS NOT NULL;
+CREATE INDEX refunds_pending ON refunds (created_at) WHERE status = 'pending';
 
 CREATE TABLE orders (
     id                  uuid        NOT NULL PRIMARY KEY,

@@ -59,6 +59,7 @@ CREATE TABLE refunds (
 
 CREATE UNIQUE INDEX refunds_by_transaction ON refunds (transaction_id, number);
 CREATE INDEX refunds_due ON refunds (check_at) WHERE check_at IS NOT NULL;
+CREATE INDEX refunds_pending ON refunds (created_at) WHERE status = 'pending';
 
 CREATE TABLE orders (
     id                  BLOB    NOT NULL PRIMARY KEY,

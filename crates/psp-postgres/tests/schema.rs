@@ -65,7 +65,7 @@ async fn a_service_login_may_use_the_tables_and_not_change_the_schema() {
     let (transaction, created) = fixtures::create(&fixtures::new_transaction(), FixedClock::default().now());
     let Some(TransactionWrite::Insert(_, sealed)) = &created.transaction else { panic!("not an insert") };
     write(&mut service, &transaction, sealed.as_ref()).await;
-    update(&mut service, fixtures::fail(&transaction, transaction.created_at).transaction.transaction()).await;
+    update(&mut service, fixtures::written(&fixtures::fail(&transaction, transaction.created_at))).await;
     let sequence: i64 = sqlx::query_scalar("SELECT sequence FROM transactions").fetch_one(&mut service).await.unwrap();
     assert_eq!(sequence, 2);
     for denied in [
@@ -171,7 +171,7 @@ async fn payments_of_the_first_release_are_read_back_and_go_on() {
     let approval = fixtures::approve(&other, now);
     let approved = fixtures::written(&approval).clone();
     let (third, _) = fixtures::create(&fixtures::debit("123", 999), now);
-    let declined = fixtures::decline(&third, now).transaction.transaction().clone();
+    let declined = fixtures::written(&fixtures::decline(&third, now)).clone();
     write(&mut connection, &waiting, sealed.as_ref()).await;
     write(&mut connection, &approved, None).await;
     write(&mut connection, &declined, None).await;

@@ -6,11 +6,13 @@
 
 use async_trait::async_trait;
 use psp_domain::ports::{Store, StoreError};
-use psp_domain::{ChangeSet, TransactionWrite, Verdict, batch};
+use psp_domain::{ChangeSet, OrderWrite, TransactionWrite, Verdict, batch};
 use sqlx::{Connection, SqliteConnection};
 
 use crate::connection::{Durability, SqliteStore, commit, millis, unavailable};
-use crate::{attempts, balances, card_tokens, idempotency, payables, queue, transactions};
+use crate::{
+    attempts, balances, card_tokens, counts, idempotency, orders, payables, queue, refunds, transactions,
+};
 
 #[async_trait]
 impl Store for SqliteStore {
@@ -129,6 +131,9 @@ async fn write(connection: &mut SqliteConnection, round: &[&ChangeSet], now: i64
     if !transactions::update(connection, &updates).await? {
         return Ok(false);
     }
+    if !write_rest(connection, round).await? {
+        return Ok(false);
+    }
     let changed_attempts: Vec<_> = round.iter().flat_map(|change| &change.attempts).collect();
     attempts::write(connection, &changed_attempts).await?;
     let new_payables: Vec<_> = round.iter().flat_map(|change| &change.payables).collect();
@@ -136,6 +141,32 @@ async fn write(connection: &mut SqliteConnection, round: &[&ChangeSet], now: i64
     balances::add(connection, &new_payables).await?;
     let events: Vec<_> = round.iter().flat_map(|change| &change.events).collect();
     queue::insert_events(connection, &events).await?;
+    Ok(true)
+}
+
+/// Writes what few change sets have, in statements of its own: most rounds run none of them. `false` when an order has another
+/// version than expected.
+async fn write_rest(connection: &mut SqliteConnection, round: &[&ChangeSet]) -> Result<bool, sqlx::Error> {
+    let changed_orders: Vec<_> = round.iter().filter_map(|change| change.order.as_ref()).collect();
+    if !orders::write(connection, &changed_orders).await? {
+        return Ok(false);
+    }
+    let (mut links, mut refunded) = (Vec::new(), Vec::new());
+    for change in round {
+        match &change.transaction {
+            Some(TransactionWrite::Insert(t, _)) => links.extend(t.order.as_ref().map(|order| (t.id, order))),
+            Some(TransactionWrite::Update { transaction, .. }) if !change.refunds.is_empty() => {
+                refunded.push(&**transaction);
+            }
+            Some(TransactionWrite::Update { .. }) | None => {}
+        }
+    }
+    transactions::link(connection, &links).await?;
+    transactions::update_refunds(connection, &refunded).await?;
+    let changed_refunds: Vec<_> = round.iter().flat_map(|change| &change.refunds).collect();
+    refunds::write(connection, &changed_refunds).await?;
+    let added: Vec<_> = round.iter().flat_map(|change| &change.counts).collect();
+    counts::add(connection, &added).await?;
     Ok(true)
 }
 
@@ -149,14 +180,17 @@ async fn refusal(connection: &mut SqliteConnection, change: &ChangeSet) -> Resul
     if is_there {
         return Ok(Verdict::AlreadyApplied);
     }
-    match &change.transaction {
-        Some(TransactionWrite::Insert(..)) | None => Ok(Verdict::Duplicate),
-        Some(TransactionWrite::Update { transaction, expected_version }) => {
-            let version = transactions::version(connection, transaction.id).await?;
-            let current = version == Some(*expected_version);
-            Ok(if current { Verdict::Duplicate } else { Verdict::StaleVersion })
-        }
+    if let Some(TransactionWrite::Update { transaction, expected_version }) = &change.transaction
+        && transactions::version(connection, transaction.id).await? != Some(*expected_version)
+    {
+        return Ok(Verdict::StaleVersion);
     }
+    if let Some(OrderWrite::Update { order, expected_version }) = &change.order
+        && orders::version(connection, order.id).await? != Some(*expected_version)
+    {
+        return Ok(Verdict::StaleVersion);
+    }
+    Ok(Verdict::Duplicate)
 }
 
 fn is_constraint(error: &sqlx::Error) -> bool {

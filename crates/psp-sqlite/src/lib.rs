@@ -21,15 +21,18 @@ mod bulk;
 mod callbacks;
 mod card_tokens;
 mod connection;
+mod counts;
 mod dead_letters;
 mod gateways;
 mod idempotency;
 mod ids;
 mod options;
+mod orders;
 mod payables;
 #[cfg(test)]
 mod plans;
 mod queue;
+mod refunds;
 mod sealed_cards;
 mod settlement;
 mod transactions;

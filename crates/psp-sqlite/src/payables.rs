@@ -3,7 +3,7 @@ use psp_domain::ports::{PayableReader, StoreError};
 use psp_domain::{CustomerId, Money, Page, PageRequest, Payable, PayableId, PayableStatus, TransactionId};
 use rust_decimal::Decimal;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Row, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
 use crate::bulk::Bulk;
@@ -28,6 +28,9 @@ pub(crate) const LIST: &str = concat!(
              ORDER BY id DESC LIMIT ?3 OFFSET ?4) ORDER BY id DESC"
 );
 
+pub(crate) const OF_TRANSACTION: &str =
+    concat!("SELECT ", columns!(), " FROM payables WHERE transaction_id = ? ORDER BY id");
+
 pub(crate) async fn insert(connection: &mut SqliteConnection, rows: &[&Payable]) -> Result<(), sqlx::Error> {
     let bind = |values: &mut crate::bulk::Values, p: &&Payable| {
         values.push(p.id.0).push(p.transaction_id.0).push(i64::from(p.installment)).push(p.customer_id.as_str());
@@ -37,6 +40,15 @@ pub(crate) async fn insert(connection: &mut SqliteConnection, rows: &[&Payable])
     };
     INSERT.execute(connection, rows.iter(), bind).await?;
     Ok(())
+}
+
+/// The payables of a transaction, oldest first.
+pub(crate) async fn of_transaction(
+    readers: &SqlitePool,
+    transaction: TransactionId,
+) -> Result<Vec<Payable>, StoreError> {
+    let rows = sqlx::query(OF_TRANSACTION).bind(transaction.0).fetch_all(readers).await.map_err(unavailable)?;
+    rows.iter().map(decode).collect()
 }
 
 #[async_trait]

@@ -7,12 +7,12 @@ use sqlx::{AssertSqlSafe, Row};
 
 use crate::connection::{Durability, SqliteStore};
 use crate::{
-    SqliteOptions, attempts, callbacks, card_tokens, idempotency, payables, queue, sealed_cards, settlement,
-    transactions,
+    SqliteOptions, attempts, callbacks, card_tokens, counts, idempotency, orders, payables, queue, refunds,
+    sealed_cards, settlement, transactions,
 };
 
 /// Tables that grow with the business.
-const GROWING: [&str; 9] = [
+const GROWING: [&str; 12] = [
     "transactions",
     "payables",
     "outbox",
@@ -22,6 +22,9 @@ const GROWING: [&str; 9] = [
     "gateway_attempts",
     "gateway_callbacks",
     "card_tokens",
+    "refunds",
+    "orders",
+    "status_counts",
 ];
 
 #[tokio::test]
@@ -35,6 +38,17 @@ async fn every_statement_finds_its_rows_by_an_index() {
         transactions::LOAD,
         payables::FIND,
         payables::LIST,
+        payables::OF_TRANSACTION,
+        transactions::LIST_OF_ORDERS,
+        orders::FIND,
+        orders::LOAD,
+        orders::LIST,
+        counts::LIST,
+        refunds::LIST,
+        refunds::FIND,
+        refunds::SEND_CHECKS,
+        refunds::MOVE_CHECKS,
+        refunds::OVERDUE,
         idempotency::FIND,
         idempotency::TAKEN,
         idempotency::PURGE,
@@ -74,6 +88,10 @@ async fn every_statement_finds_its_rows_by_an_index() {
     .into();
     let bulks = [
         &transactions::UPDATE,
+        &transactions::LINK,
+        &transactions::UPDATE_REFUNDS,
+        &orders::UPDATE,
+        &refunds::WRITE,
         &attempts::WRITE,
         &card_tokens::SPEND,
         &idempotency::FREE,

@@ -47,17 +47,23 @@ pub(crate) const PAYABLE_EVENTS: &str = concat!(
      FROM (SELECT *, lower(hex(transaction_id)) AS t FROM temp.settling)"
 );
 
-/// Transactions whose last payable that was.
-pub(crate) const FINISH: &str = "UPDATE transactions SET status = 'paid', version = version + 1, \
-     sequence = sequence + 1, updated_at = ?1 WHERE id IN (SELECT transaction_id FROM temp.settling) AND status = 'pending_payment' AND NOT EXISTS \
-     (SELECT 1 FROM payables WHERE transaction_id = transactions.id AND status = 'waiting_funds')";
+/// Transactions whose last payable that was. Of one that waits for a refund the version moves on and nothing else: whoever ends
+/// the refund must have seen what was paid meanwhile.
+pub(crate) const FINISH: &str = "UPDATE transactions SET version = version + 1, \
+     status = CASE status WHEN 'pending_payment' THEN 'paid' ELSE status END, \
+     sequence = CASE status WHEN 'pending_payment' THEN sequence + 1 ELSE sequence END, \
+     updated_at = CASE status WHEN 'pending_payment' THEN ?1 ELSE updated_at END \
+     WHERE id IN (SELECT transaction_id FROM temp.settling) AND (status = 'pending_refund' OR status = 'pending_payment' AND NOT EXISTS \
+     (SELECT 1 FROM payables WHERE transaction_id = transactions.id AND status = 'waiting_funds'))";
 
 /// A transaction of the chunk that is paid now was finished just now: before, one of its payables waited.
 pub(crate) const TRANSACTION_EVENTS: &str = concat!(
     "INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at) SELECT ",
     fresh_id!("?1"),
     ", 'transaction.paid', id, sequence, customer_id, \
-     printf('{\"status\":\"paid\",\"amount\":%d,\"currency\":\"%s\"}', amount, currency), ?2 \
+     printf('{\"status\":\"paid\",\"amount\":%d,\"currency\":\"%s\"', amount, currency) \
+     || coalesce(',\"order_id\":' || json_quote(order_id), '') \
+     || coalesce(',\"correlation_id\":' || json_quote(correlation_id), '') || '}', ?2 \
      FROM transactions WHERE id IN (SELECT transaction_id FROM temp.settling) AND status = 'paid'"
 );
 
@@ -196,8 +202,9 @@ impl SqliteStore {
         let payables = take.execute(&mut *connection).await?.rows_affected();
         sqlx::query(PAY).bind(now).execute(&mut *connection).await?;
         sqlx::query(PAYABLE_EVENTS).bind(&*prefix).bind(now).execute(&mut *connection).await?;
-        let transactions = sqlx::query(FINISH).bind(now).execute(&mut *connection).await?.rows_affected();
-        sqlx::query(TRANSACTION_EVENTS).bind(&*prefix).bind(now).execute(&mut *connection).await?;
+        sqlx::query(FINISH).bind(now).execute(&mut *connection).await?;
+        let finished = sqlx::query(TRANSACTION_EVENTS).bind(&*prefix).bind(now).execute(&mut *connection).await?;
+        let transactions = finished.rows_affected();
         sqlx::query(MOVE_BALANCES).execute(&mut *connection).await?;
         sqlx::query(COUNT_AMOUNTS).bind(chunk.run_id.0).execute(&mut *connection).await?;
         let sql = "UPDATE settlement_chunks SET settled_at = ?, payables = ?, transactions = ? \

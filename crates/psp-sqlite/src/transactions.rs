@@ -7,7 +7,7 @@ use psp_domain::{
     TransactionId, TransactionKind, TransactionStatus, TransactionWrite, UserId,
 };
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Row, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
 use crate::attempts;
@@ -41,6 +41,20 @@ pub(crate) const UPDATE: Bulk = Bulk::new(
     10,
 );
 
+/// What of a new transaction is written only where it pays an order.
+pub(crate) const LINK: Bulk = Bulk::new(
+    "WITH new AS ({values}) UPDATE transactions SET placed_order = new.column2, correlation_id = new.column3 \
+     FROM new WHERE transactions.id = new.column1",
+    3,
+);
+
+/// What of a new state is written only with refunds.
+pub(crate) const UPDATE_REFUNDS: Bulk = Bulk::new(
+    "WITH new AS ({values}) UPDATE transactions SET refund_count = new.column2, refund_pending = new.column3, \
+     refunded = new.column4 FROM new WHERE transactions.id = new.column1",
+    4,
+);
+
 pub(crate) const FIND: &str =
     concat!("SELECT ", columns!(), rare_columns!(), " FROM transactions WHERE id = ? AND customer_id = ?");
 
@@ -50,6 +64,14 @@ pub(crate) const LIST: &str = concat!(
     rare_columns!(),
     " FROM transactions WHERE id IN (SELECT id FROM transactions WHERE customer_id = ?1 AND kind = ?2 AND id < ?3 \
              ORDER BY id DESC LIMIT ?4 OFFSET ?5) ORDER BY id DESC"
+);
+
+pub(crate) const LIST_OF_ORDERS: &str = concat!(
+    "SELECT ",
+    columns!(),
+    rare_columns!(),
+    " FROM transactions WHERE id IN (SELECT id FROM transactions INDEXED BY transactions_of_orders \
+             WHERE customer_id = ?1 AND placed_order IS NOT NULL AND id < ?2 ORDER BY id DESC LIMIT ?3 OFFSET ?4) ORDER BY id DESC"
 );
 
 /// A row for each attempt; one with NULLs where there is none. One statement, so that a transaction is never read with the
@@ -102,6 +124,47 @@ pub(crate) async fn update(
     };
     let changed = UPDATE.execute(connection, rows.iter(), bind).await?;
     Ok(changed == rows.len() as u64)
+}
+
+/// Joins new transactions to the orders that they pay.
+pub(crate) async fn link(
+    connection: &mut SqliteConnection,
+    rows: &[(TransactionId, &OrderLink)],
+) -> Result<(), sqlx::Error> {
+    let bind = |values: &mut Values, (id, order): &(TransactionId, &OrderLink)| {
+        values.push(id.0).push(order.id.0).push(order.correlation_id.as_str());
+    };
+    LINK.execute(connection, rows.iter(), bind).await?;
+    Ok(())
+}
+
+/// Writes what was asked back of transactions, and given.
+pub(crate) async fn update_refunds(
+    connection: &mut SqliteConnection,
+    rows: &[&Transaction],
+) -> Result<(), sqlx::Error> {
+    let bind = |values: &mut Values, t: &&Transaction| {
+        values.push(t.id.0).push(i64::from(t.refunds.count)).push(t.refunds.pending.minor());
+        values.push(t.refunds.done.minor());
+    };
+    UPDATE_REFUNDS.execute(connection, rows.iter(), bind).await?;
+    Ok(())
+}
+
+/// A page of the payments of a customer's orders, newest first.
+pub(crate) async fn list_of_orders(
+    readers: &SqlitePool,
+    customer: &CustomerId,
+    page: PageRequest,
+) -> Result<Page<Transaction>, StoreError> {
+    let query = sqlx::query(LIST_OF_ORDERS)
+        .bind(customer.as_str())
+        .bind(page.after().unwrap_or(Uuid::max()))
+        .bind(i64::from(page.limit()) + 1)
+        .bind(i64::from(page.offset()));
+    let rows = query.fetch_all(readers).await.map_err(unavailable)?;
+    let transactions = rows.iter().map(decode).collect::<Result<_, _>>()?;
+    Ok(Page::from_rows(transactions, page, |t| t.id.0))
 }
 
 pub(crate) async fn version(connection: &mut SqliteConnection, id: TransactionId) -> Result<Option<i64>, sqlx::Error> {

@@ -102,7 +102,7 @@ async fn payments_of_the_first_release_are_read_back_and_go_on() {
     let approval = fixtures::approve(&other, now);
     let approved = fixtures::written(&approval).clone();
     let (third, _) = fixtures::create(&fixtures::debit("123", 999), now);
-    let declined = fixtures::decline(&third, now).transaction.transaction().clone();
+    let declined = fixtures::written(&fixtures::decline(&third, now)).clone();
     write(&mut connection, &waiting, sealed.as_ref()).await;
     write(&mut connection, &approved, None).await;
     write(&mut connection, &declined, None).await;

@@ -23,7 +23,8 @@ use std::time::Duration;
 use psp_domain::ports::UuidV7Generator;
 use psp_domain::ports::{
     AttemptStore, BalanceReader, CallbackStore, CardTokenStore, DeadLetters, GatewayStore, IdempotencyStore,
-    PayableReader, Queue, SealedCards, SettlementStore, Store, TransactionReader, VaultKeyStore,
+    OrderReader, PayableReader, Queue, RefundStore, SealedCards, SettlementStore, Store, TransactionReader,
+    VaultKeyStore,
 };
 use psp_domain::usecases::Sources;
 
@@ -47,6 +48,10 @@ pub struct Ports {
     pub settlement: Arc<dyn SettlementStore>,
     /// Reads and sweeps attempts.
     pub attempts: Arc<dyn AttemptStore>,
+    /// Reads and sweeps refunds.
+    pub refunds: Arc<dyn RefundStore>,
+    /// Reads orders, their payments and counts.
+    pub orders: Arc<dyn OrderReader>,
     /// Keeps callbacks.
     pub callbacks: Arc<dyn CallbackStore>,
     /// Keeps cards by their tokens.
@@ -79,6 +84,8 @@ impl Ports {
             + VaultKeyStore
             + SettlementStore
             + AttemptStore
+            + RefundStore
+            + OrderReader
             + CallbackStore
             + CardTokenStore
             + GatewayStore
@@ -96,6 +103,8 @@ impl Ports {
             vault_keys: adapter.clone(),
             settlement: adapter.clone(),
             attempts: adapter.clone(),
+            refunds: adapter.clone(),
+            orders: adapter.clone(),
             callbacks: adapter.clone(),
             tokens: adapter.clone(),
             gateways: adapter.clone(),
