@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use psp_domain::ports::{Store, StoreError};
-use psp_domain::{ChangeSet, TransactionWrite, Verdict, batch};
+use psp_domain::{ChangeSet, OrderWrite, TransactionWrite, Verdict, batch};
 use sqlx::{Acquire, PgConnection};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -14,6 +14,7 @@ use crate::attempts::stored_number;
 use crate::classify::{Failure, attempts, classify, unavailable};
 use crate::columns::Columns;
 use crate::connection::PgStore;
+use crate::rest;
 
 /// How long an answer may take beyond the time that the server gives the statement.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -28,7 +29,11 @@ impl Store for PgStore {
         let (mut delays, mut apart, mut unknown) = (attempts().build(), false, false);
         let verdicts = loop {
             let error = match self.write_all(&changes, apart).await {
-                Ok(verdicts) => break verdicts,
+                Ok(Some(verdicts)) => break verdicts,
+                Ok(None) => {
+                    apart = true;
+                    continue;
+                }
                 Err(error) => error,
             };
             let failure = classify(&error);
@@ -54,10 +59,11 @@ impl Store for PgStore {
 }
 
 impl PgStore {
-    /// Writes the batch in one database transaction, together or one change set at a time. The connection is kept for the
+    /// Writes the batch in one database transaction, together or one change set at a time; `None`, and nothing written, where it
+    /// must be the latter. The connection is kept for the
     /// next batch, because giving one back to the pool costs a trip to the server. One that does not answer in time is
     /// given up: its server may have vanished without a word.
-    async fn write_all(&self, changes: &[ChangeSet], apart: bool) -> Result<Vec<Verdict>, sqlx::Error> {
+    async fn write_all(&self, changes: &[ChangeSet], apart: bool) -> Result<Option<Vec<Verdict>>, sqlx::Error> {
         let mut kept = self.writer.try_lock().ok();
         let mut connection = match kept.as_mut().and_then(|kept| kept.take()) {
             Some(connection) => connection,
@@ -82,33 +88,41 @@ impl PgStore {
         connection: &mut PgConnection,
         changes: &[ChangeSet],
         apart: bool,
-    ) -> Result<Vec<Verdict>, sqlx::Error> {
-        let apart = apart || changes.iter().any(has_key_and_version);
+    ) -> Result<Option<Vec<Verdict>>, sqlx::Error> {
         let rounds = batch::rounds(changes.iter());
-        if let ([round], false) = (&*rounds, apart) {
+        let is_plain = |change| !has_key_and_version(change) && !rest::is_any(change);
+        if let ([round], false) = (&*rounds, apart)
+            && changes.iter().all(is_plain)
+        {
             let refused = write(connection, round, self.now()).await?;
             let mut verdicts = vec![Verdict::Applied; changes.len()];
             // The batch is committed by now: whatever happens to the question why some were refused, asking again must be
             // by applying the same again.
             let explained = explain(connection, changes, &refused, &mut verdicts).await;
             explained.map_err(|error| sqlx::Error::Protocol(error.to_string()))?;
-            return Ok(verdicts);
+            return Ok(Some(verdicts));
         }
         let mut database = connection.begin().await?;
         let mut verdicts = vec![Verdict::Applied; changes.len()];
-        let groups = if apart { changes.iter().map(|change| vec![change]).collect() } else { rounds };
+        let groups = if apart { changes.iter().map(Group::Apart).collect() } else { groups(rounds) };
         for group in groups {
-            let places: Vec<_> = group.iter().map(|change| place(changes, change)).collect();
-            let refused = if apart {
-                write_apart(&mut database, &group, self.now()).await?
-            } else {
-                write(&mut database, &group, self.now()).await?
+            let (group, refused) = match group {
+                Group::Apart(change) => (vec![change], write_apart(&mut database, change, self.now()).await?),
+                Group::Together(round) => {
+                    let Some(refused) = write_together(&mut database, &round, self.now()).await? else {
+                        database.rollback().await?;
+                        return Ok(None);
+                    };
+                    (round, refused)
+                }
             };
-            let refused: Vec<_> = refused.into_iter().map(|n| places[n]).collect();
+            let refused: Vec<_> = refused.into_iter().map(|n| place(changes, group[n])).collect();
             explain(&mut database, changes, &refused, &mut verdicts).await?;
         }
+        let applied = changes.iter().zip(&verdicts).filter(|(_, verdict)| **verdict == Verdict::Applied);
+        rest::add_counts(&mut database, applied.map(|(change, _)| change)).await?;
         database.commit().await?;
-        Ok(verdicts)
+        Ok(Some(verdicts))
     }
 }
 
@@ -117,27 +131,49 @@ fn place(changes: &[ChangeSet], change: &ChangeSet) -> usize {
     changes.iter().position(|other| std::ptr::eq(other, change)).unwrap_or_default()
 }
 
+/// Change sets that are written at once.
+enum Group<'c> {
+    /// One, in a savepoint.
+    Apart(&'c ChangeSet),
+    /// One or many, of which none can be refused after a part of it was written; else all are written apart.
+    Together(Vec<&'c ChangeSet>),
+}
+
+/// The groups of some rounds. What is written apart goes first: it moves no balances, so that nobody who waits for one holds up
+/// what the others of its round wait for.
+fn groups(rounds: Vec<Vec<&ChangeSet>>) -> Vec<Group<'_>> {
+    let mut groups = Vec::with_capacity(rounds.len());
+    for round in rounds {
+        let (apart, together): (Vec<_>, Vec<_>) = round.into_iter().partition(|change| has_key_and_version(change));
+        groups.extend(apart.into_iter().map(Group::Apart));
+        groups.extend((!together.is_empty()).then_some(Group::Together(together)));
+    }
+    groups
+}
+
 /// Whether two things can refuse it that the one statement does not hold against each other: a taken key and a stale version.
-/// Requests to change a transaction have both, and are few.
+/// Requests to change a transaction or an order have both, and are few.
 fn has_key_and_version(change: &ChangeSet) -> bool {
-    change.idempotency.is_some() && matches!(change.transaction, Some(TransactionWrite::Update { .. }))
+    let is_update = matches!(change.transaction, Some(TransactionWrite::Update { .. }))
+        || matches!(change.order, Some(OrderWrite::Update { .. }));
+    change.idempotency.is_some() && is_update
 }
 
 /// Writes one change set in a savepoint, or nothing of it where it is refused or violates a unique key.
 async fn write_apart(
     connection: &mut PgConnection,
-    change: &[&ChangeSet],
+    change: &ChangeSet,
     now: DateTime<Utc>,
 ) -> Result<Vec<usize>, sqlx::Error> {
     let mut savepoint = connection.begin().await?;
-    match write(&mut savepoint, change, now).await {
-        Ok(refused) if refused.is_empty() => {
+    match write_together(&mut savepoint, &[change], now).await {
+        Ok(Some(refused)) if refused.is_empty() => {
             savepoint.commit().await?;
             Ok(refused)
         }
-        Ok(refused) => {
+        Ok(_) => {
             savepoint.rollback().await?;
-            Ok(refused)
+            Ok(vec![0])
         }
         Err(error) if classify(&error) == Failure::Conflict => {
             savepoint.rollback().await?;
@@ -145,6 +181,27 @@ async fn write_apart(
         }
         Err(error) => Err(error),
     }
+}
+
+/// Writes one round with the parts that few change sets have: one statement for each of these, whatever its size. Returns the
+/// places of the change sets of which nothing was written; `None` where an order was written, and the others refuse the rest
+/// of its change set: the caller rolls back.
+async fn write_together(
+    connection: &mut PgConnection,
+    round: &[&ChangeSet],
+    now: DateTime<Utc>,
+) -> Result<Option<Vec<usize>>, sqlx::Error> {
+    let mut refused = rest::write_orders(connection, round).await?;
+    let places: Vec<_> = (0..round.len()).filter(|n| !refused.contains(n)).collect();
+    let left: Vec<_> = places.iter().map(|n| round[*n]).collect();
+    let of_left = if left.is_empty() { Vec::new() } else { write(connection, &left, now).await? };
+    if of_left.iter().any(|n| left[*n].order.is_some()) {
+        return Ok(None);
+    }
+    refused.extend(of_left.into_iter().map(|n| places[n]));
+    let written: Vec<_> = (0..round.len()).filter(|n| !refused.contains(n)).map(|n| round[n]).collect();
+    rest::write_refunds(connection, &written).await?;
+    Ok(Some(refused))
 }
 
 /// Writes one round: one statement, whatever its size. Returns the places of the change sets of which nothing was written,
@@ -352,16 +409,18 @@ async fn explain(
     let of_refused = || refused.iter().map(|n| &changes[*n]);
     let events: Vec<_> = of_refused().map(|c| c.events.first().map_or(Uuid::nil(), |event| event.id.0)).collect();
     let transactions: Vec<_> = of_refused().map(|c| c.transaction_id().map_or(Uuid::nil(), |id| id.0)).collect();
+    let orders: Vec<_> = of_refused().map(|c| c.order_id().map_or(Uuid::nil(), |id| id.0)).collect();
     let attempts: Vec<_> = of_refused().map(|c| c.attempts.last().filter(|_| c.events.is_empty())).collect();
     let numbers: Vec<_> = attempts.iter().map(|a| a.map_or(0, stored_number)).collect();
     let references: Vec<_> = attempts.iter().map(|a| a.map_or(Uuid::nil(), |a| a.reference.0)).collect();
     let states: Vec<_> = attempts.iter().map(|a| a.map_or("", |a| a.state.as_str())).collect();
     let rows = sqlx::query!(
-        r#"SELECT e.id IS NOT NULL OR a.number IS NOT NULL AS "there!", t.version AS "version?"
-        FROM UNNEST($1::uuid[], $2::uuid[], $3::smallint[], $4::uuid[], $5::text[])
-            WITH ORDINALITY AS asked (event, transaction, number, reference, state, place)
+        r#"SELECT e.id IS NOT NULL OR a.number IS NOT NULL AS "there!", t.version AS "version?", o.version AS "of_order?"
+        FROM UNNEST($1::uuid[], $2::uuid[], $3::smallint[], $4::uuid[], $5::text[], $6::uuid[])
+            WITH ORDINALITY AS asked (event, transaction, number, reference, state, placed_order, place)
         LEFT JOIN outbox AS e ON e.id = asked.event AND e.id = ANY ($1)
         LEFT JOIN transactions AS t ON t.id = asked.transaction AND t.id = ANY ($2)
+        LEFT JOIN orders AS o ON o.id = asked.placed_order AND o.id = ANY ($6)
         LEFT JOIN gateway_attempts AS a ON a.transaction_id = asked.transaction AND a.transaction_id = ANY ($2)
             AND a.number = asked.number AND a.reference = asked.reference AND a.state = asked.state
         ORDER BY place"#,
@@ -369,13 +428,17 @@ async fn explain(
         &transactions,
         &numbers,
         &references,
-        &states as &[&str]
+        &states as &[&str],
+        &orders
     );
     let rows = rows.fetch_all(connection).await?;
     for (n, row) in refused.iter().zip(rows) {
-        verdicts[*n] = match &changes[*n].transaction {
+        verdicts[*n] = match (&changes[*n].transaction, &changes[*n].order) {
             _ if row.there => Verdict::AlreadyApplied,
-            Some(TransactionWrite::Update { expected_version, .. }) if row.version != Some(*expected_version) => {
+            (Some(TransactionWrite::Update { expected_version, .. }), _) if row.version != Some(*expected_version) => {
+                Verdict::StaleVersion
+            }
+            (_, Some(OrderWrite::Update { expected_version, .. })) if row.of_order != Some(*expected_version) => {
                 Verdict::StaleVersion
             }
             _ => Verdict::Duplicate,

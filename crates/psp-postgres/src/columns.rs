@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use psp_domain::{
-    Attempt, CardToken, ChangeSet, Country, Event, GatewayName, IdempotencyRecord, OrderName, Payable, PayableStatus,
-    QueueName, SealedCard, Transaction, TransactionWrite, UserId,
+    Attempt, CardToken, ChangeSet, Country, Event, GatewayName, IdempotencyRecord, OrderName, OrderWrite, Payable,
+    PayableStatus, QueueName, Refund, SealedCard, StatusCount, Transaction, TransactionWrite, UserId,
 };
 use rust_decimal::Decimal;
 use uuid::Uuid;
@@ -137,7 +137,79 @@ columns! {
     }
 }
 
-/// Every row of some change sets.
+columns! {
+    /// Orders that are new, without an expected version, or changed.
+    Orders<'c> {
+        id: Uuid,
+        expected: Option<i64>,
+        customer_id: &'c str,
+        user_id: &'c str,
+        total: i64,
+        currency: &'c str,
+        payment_method: &'c str,
+        status: &'c str,
+        status_reason: Option<&'c str>,
+        is_created: bool,
+        is_cancel_requested: bool,
+        payment_id: Option<Uuid>,
+        correlation_id: &'c str,
+        version: i64,
+        sequence: i64,
+        created_at: DateTime<Utc>,
+        updated_at: DateTime<Utc>,
+    }
+}
+
+columns! {
+    /// New transactions with the orders that they pay.
+    Links<'c> {
+        id: Uuid,
+        placed_order: Uuid,
+        correlation_id: &'c str,
+    }
+}
+
+columns! {
+    /// What was asked back of transactions, and given.
+    Totals {
+        id: Uuid,
+        count: i16,
+        pending: i64,
+        done: i64,
+    }
+}
+
+columns! {
+    /// Refunds that are new or changed.
+    Refunds<'c> {
+        id: Uuid,
+        transaction_id: Uuid,
+        number: i16,
+        customer_id: &'c str,
+        amount: i64,
+        currency: &'c str,
+        status: &'c str,
+        reason: Option<&'c str>,
+        gateway_reference: Option<&'c str>,
+        check_at: Option<DateTime<Utc>>,
+        created_at: DateTime<Utc>,
+        updated_at: DateTime<Utc>,
+    }
+}
+
+columns! {
+    /// What is added to counts by status.
+    Counts<'c> {
+        customer_id: &'c str,
+        subject: &'c str,
+        status: &'c str,
+        currency: &'c str,
+        count: i64,
+        amount: i64,
+    }
+}
+
+/// Every row of some change sets that the one statement writes.
 #[derive(Default)]
 pub(crate) struct Columns<'c> {
     pub(crate) tokens: Tokens,
@@ -293,5 +365,82 @@ impl<'c> Events<'c> {
         self.sent_at.push(e.occurred_at);
         self.queue.push(queue.map(QueueName::as_str));
         self.visible_at.push(queue.map(|_| e.occurred_at));
+    }
+}
+
+impl<'c> Orders<'c> {
+    pub(crate) fn push(&mut self, n: i32, write: &'c OrderWrite) {
+        let o = write.order();
+        self.n.push(n);
+        self.id.push(o.id.0);
+        self.expected.push(match write {
+            OrderWrite::Insert(_) => None,
+            OrderWrite::Update { expected_version, .. } => Some(*expected_version),
+        });
+        self.customer_id.push(o.customer_id.as_str());
+        self.user_id.push(o.user_id.as_str());
+        self.total.push(o.total.minor());
+        self.currency.push(o.total.currency().code());
+        self.payment_method.push(o.payment_method.as_str());
+        self.status.push(o.status.as_str());
+        self.status_reason.push(o.status_reason.as_deref());
+        self.is_created.push(o.is_created);
+        self.is_cancel_requested.push(o.is_cancel_requested);
+        self.payment_id.push(o.payment_id.map(|id| id.0));
+        self.correlation_id.push(o.correlation_id.as_str());
+        self.version.push(o.version);
+        self.sequence.push(o.sequence);
+        self.created_at.push(o.created_at);
+        self.updated_at.push(o.updated_at);
+    }
+}
+
+impl<'c> Links<'c> {
+    pub(crate) fn push(&mut self, n: i32, t: &'c Transaction) {
+        let Some(order) = &t.order else { return };
+        self.n.push(n);
+        self.id.push(t.id.0);
+        self.placed_order.push(order.id.0);
+        self.correlation_id.push(order.correlation_id.as_str());
+    }
+}
+
+impl Totals {
+    pub(crate) fn push(&mut self, n: i32, t: &Transaction) {
+        self.n.push(n);
+        self.id.push(t.id.0);
+        self.count.push(t.refunds.count.cast_signed());
+        self.pending.push(t.refunds.pending.minor());
+        self.done.push(t.refunds.done.minor());
+    }
+}
+
+impl<'c> Refunds<'c> {
+    pub(crate) fn push(&mut self, n: i32, r: &'c Refund) {
+        self.n.push(n);
+        self.id.push(r.id.0);
+        self.transaction_id.push(r.transaction_id.0);
+        self.number.push(r.number.cast_signed());
+        self.customer_id.push(r.customer_id.as_str());
+        self.amount.push(r.amount.minor());
+        self.currency.push(r.amount.currency().code());
+        self.status.push(r.status.as_str());
+        self.reason.push(r.reason.as_deref());
+        self.gateway_reference.push(r.gateway_reference.as_deref());
+        self.check_at.push(r.check_at);
+        self.created_at.push(r.created_at);
+        self.updated_at.push(r.updated_at);
+    }
+}
+
+impl<'c> Counts<'c> {
+    pub(crate) fn push(&mut self, n: i32, c: &'c StatusCount) {
+        self.n.push(n);
+        self.customer_id.push(c.customer_id.as_str());
+        self.subject.push(c.subject.as_str());
+        self.status.push(&c.status);
+        self.currency.push(c.currency.code());
+        self.count.push(c.count);
+        self.amount.push(c.amount);
     }
 }

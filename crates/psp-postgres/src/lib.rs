@@ -5,7 +5,8 @@
 //! A batch of change sets is one statement in one trip: every table is written from arrays (`UNNEST`), and the statement is
 //! its own database transaction, so its end is the commit. It decides for each change set: where a card's token is spent, an
 //! idempotency key is taken or a version is stale, nothing of that change set is written. Only a batch that holds one transaction twice takes
-//! several statements and an explicit COMMIT. A unique violation rolls the statement back, and the batch is written one
+//! several statements and an explicit COMMIT; or one with orders, refunds or counts, which few change sets have, so that the
+//! others' statement does not carry their columns. A unique violation rolls the statement back, and the batch is written one
 //! change set at a time, to give every one its own verdict.
 //!
 //! Serialization failures, deadlocks, lock time-outs and lost connections are answered by applying the same batch again.
@@ -14,9 +15,9 @@
 //!
 //! # Locks
 //!
-//! Always in this order: card tokens, idempotency keys, payables, transactions, their attempts, balances (by customer and
-//! currency), the figures of a settlement run. A sweep locks attempts that nobody holds, and waits for no lock. No lock is
-//! held across a network call.
+//! Always in this order: orders, card tokens, idempotency keys, payables, transactions, their attempts, balances (by customer
+//! and currency), refunds, counts by status, the figures of a settlement run. A sweep locks attempts or refunds that nobody
+//! holds, and waits for no lock. No lock is held across a network call.
 //!
 //! # Connections
 //!
@@ -37,9 +38,12 @@ mod idempotency;
 mod ids;
 mod leader;
 mod options;
+mod orders;
 mod outbox;
 mod payables;
 mod queue;
+mod refunds;
+mod rest;
 mod schema;
 mod sealed_cards;
 mod settlement;

@@ -2,7 +2,8 @@
 //! what another run has settled meanwhile is passed over.
 //!
 //! Cost of a chunk: one statement, which is its own database transaction. It locks the chunk, its payables, their
-//! transactions (whose count of waiting payables decides which instalment was the last, whoever settles the others), and
+//! transactions (whose count of waiting payables decides which instalment was the last, whoever settles the others; while one
+//! waits for a refund, its version moves on, because whoever ends the refund must have seen what was paid meanwhile), and
 //! at its very end the balances and the run's figures, which chunks share.
 
 use async_trait::async_trait;
@@ -149,14 +150,18 @@ impl PgStore {
                 RETURNING p.id, p.transaction_id, p.installment, p.customer_id, p.currency, p.receivable
             ), counted AS (
                 UPDATE transactions AS t SET waiting_payables = t.waiting_payables - d.paid,
-                    status = CASE WHEN t.waiting_payables = d.paid THEN 'paid' ELSE t.status END,
-                    version = CASE WHEN t.waiting_payables = d.paid THEN t.version + 1 ELSE t.version END,
-                    sequence = CASE WHEN t.waiting_payables = d.paid THEN t.sequence + 1 ELSE t.sequence END,
-                    updated_at = CASE WHEN t.waiting_payables = d.paid THEN $3 ELSE t.updated_at END
+                    status = CASE WHEN t.status = 'pending_payment' AND t.waiting_payables = d.paid
+                        THEN 'paid' ELSE t.status END,
+                    version = CASE WHEN t.status = 'pending_payment' AND t.waiting_payables = d.paid
+                        OR t.status = 'pending_refund' THEN t.version + 1 ELSE t.version END,
+                    sequence = CASE WHEN t.status = 'pending_payment' AND t.waiting_payables = d.paid
+                        THEN t.sequence + 1 ELSE t.sequence END,
+                    updated_at = CASE WHEN t.status = 'pending_payment' AND t.waiting_payables = d.paid
+                        THEN $3 ELSE t.updated_at END
                 FROM (SELECT transaction_id, count(*)::smallint AS paid FROM paid GROUP BY transaction_id) AS d
                 WHERE t.id = ANY (ARRAY (SELECT transaction_id FROM paid)) AND t.id = d.transaction_id
-                    AND t.status = 'pending_payment'
-                RETURNING t.id, t.customer_id, t.sequence, t.amount, t.currency, t.status
+                    AND t.status IN ('pending_payment', 'pending_refund', 'refunded')
+                RETURNING t.id, t.customer_id, t.sequence, t.amount, t.currency, t.status, t.order_id, t.correlation_id
             ), moved AS (
                 INSERT INTO balances AS old (customer_id, currency, available, waiting_funds)
                 SELECT customer_id, currency, sum(receivable)::bigint, -sum(receivable)::bigint FROM paid
@@ -176,7 +181,9 @@ impl PgStore {
             ), transaction_events AS (
                 INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at)
                 SELECT ($4 || substr(gen_random_uuid()::text, 16))::uuid, 'transaction.paid', id, sequence, customer_id,
-                    '{"status":"paid","amount":' || amount || ',"currency":"' || currency || '"}', $3
+                    '{"status":"paid","amount":' || amount || ',"currency":"' || currency || '"'
+                    || coalesce(',"order_id":' || to_json(order_id), '')
+                    || coalesce(',"correlation_id":' || to_json(correlation_id), '') || '}', $3
                 FROM counted WHERE status = 'paid'
             )
             UPDATE settlement_chunks AS s SET settled_at = $3, payables = (SELECT count(*) FROM paid),

@@ -19,17 +19,18 @@ pub(crate) const LIST: &str = "SELECT status, currency, count, amount FROM statu
 
 /// Adds to counts: one row for each customer, subject, status and currency of the batch.
 pub(crate) async fn add(connection: &mut SqliteConnection, counts: &[&StatusCount]) -> Result<(), sqlx::Error> {
-    let mut sums: BTreeMap<(&str, CountSubject, &str, &str), (i64, i64)> = BTreeMap::new();
+    let mut sums: BTreeMap<[&str; 4], (i64, i64)> = BTreeMap::new();
     for added in counts {
-        let key = (added.customer_id.as_str(), added.subject, added.status.as_str(), added.currency.code());
+        let key = [added.customer_id.as_str(), added.subject.as_str(), &added.status, added.currency.code()];
         let (count, amount) = sums.entry(key).or_default();
         *count += added.count;
         *amount += added.amount;
     }
-    let bind = |values: &mut Values, ((customer, subject, status, currency), (count, amount)): (_, (i64, i64))| {
-        let (customer, subject, status, currency): (&str, CountSubject, &str, &str) =
-            (customer, subject, status, currency);
-        values.push(customer).push(subject.as_str()).push(status).push(currency).push(count).push(amount);
+    let bind = |values: &mut Values, (key, (count, amount)): ([&str; 4], (i64, i64))| {
+        for text in key {
+            values.push(text);
+        }
+        values.push(count).push(amount);
     };
     ADD.execute(connection, sums.into_iter(), bind).await?;
     Ok(())

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use psp_domain::ports::{Clock, IdGenerator, SystemClock, UuidV7Generator};
 use psp_domain::{
     Attempt, AttemptReference, AttemptState, Card, CardNumber, ChangeSet, Currency, CustomerId, FeeRules, Fingerprint,
-    GatewayReference, IdempotencyRecord, Installments, Money, Named, NewTransaction, PaymentMethod, SealedCard,
-    StoredAnswer, Transaction, TransactionKind, Transition,
+    GatewayReference, IdempotencyRecord, Installments, Money, Named, NewTransaction, OrderWrite, PaymentMethod,
+    SealedCard, StoredAnswer, Transaction, TransactionKind, TransactionWrite, Transition,
 };
 
 /// The card of the documentation's example.
@@ -124,11 +124,14 @@ pub fn written(change: &ChangeSet) -> &Transaction {
 
 /// An idempotency record for a change set's customer, kept for a day.
 pub fn idempotency(change: &ChangeSet, key: &str, now: DateTime<Utc>) -> IdempotencyRecord {
+    let written = change.transaction.as_ref().map(TransactionWrite::transaction).map(|t| (&t.customer_id, t.id.0));
+    let ordered = change.order.as_ref().map(OrderWrite::order).map(|order| (&order.customer_id, order.id.0));
+    let (customer_id, id) = written.or(ordered).expect("it writes a transaction or an order");
     IdempotencyRecord {
-        customer_id: written(&change).customer_id.clone(),
+        customer_id: customer_id.clone(),
         key: key.parse().unwrap(),
         fingerprint: Fingerprint([1; 32]),
-        answer: StoredAnswer { status: 201, body: written(&change).id.to_string() },
+        answer: StoredAnswer { status: 201, body: id.to_string() },
         expires_at: now + chrono::TimeDelta::hours(24),
     }
 }

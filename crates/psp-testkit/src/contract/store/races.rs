@@ -34,9 +34,9 @@ pub async fn a_race_of_outcomes_has_one_winner(ports: Ports) {
         let (_, winner) = winners.next().expect("a winner");
         assert_eq!(winners.next(), None, "two winners");
         assert_eq!(verdicts.iter().filter(|v| **v == Verdict::StaleVersion).count(), 31);
-        assert_eq!(&load(&ports, &transaction).await, fixtures::written(&winner));
+        assert_eq!(&load(&ports, &transaction).await, fixtures::written(winner));
         let made = payables(&ports, "123").await.len() - before;
-        let is_approved = fixtures::written(&winner).status == TransactionStatus::PendingPayment;
+        let is_approved = fixtures::written(winner).status == TransactionStatus::PendingPayment;
         assert_eq!(made, if is_approved { 2 } else { 0 });
     }
 }

@@ -56,7 +56,7 @@ fn pay(ports: &Ports, token: CardToken) -> ChangeSet {
 }
 
 async fn is_written(ports: &Ports, change: &ChangeSet) -> bool {
-    let found = ports.transactions.find(&fixtures::customer("123"), fixtures::written(&change).id).await.unwrap();
+    let found = ports.transactions.find(&fixtures::customer("123"), fixtures::written(change).id).await.unwrap();
     found.is_some()
 }
 

@@ -74,7 +74,7 @@ pub async fn a_batch_does_the_same_as_its_change_sets_one_at_a_time(ports: Ports
     for (one, other) in singly.iter().zip(&together) {
         let figures = async |change: &ChangeSet, customer| {
             let found =
-                ports.transactions.find(&fixtures::customer(customer), fixtures::written(&change).id).await.unwrap();
+                ports.transactions.find(&fixtures::customer(customer), fixtures::written(change).id).await.unwrap();
             found.map(|t| (t.status, t.version, t.amount, t.status_reason, t.gateway))
         };
         assert_eq!(figures(one, "singly").await, figures(other, "together").await);
