@@ -234,7 +234,7 @@ impl<'c> Columns<'c> {
             }
             match &change.transaction {
                 Some(TransactionWrite::Insert(transaction, card)) => {
-                    columns.inserts.push(n, transaction, card.as_ref())
+                    columns.inserts.push(n, transaction, card.as_ref());
                 }
                 Some(write @ TransactionWrite::Update { expected_version, .. }) => {
                     let waiting = change.payables.iter().filter(|p| p.status == PayableStatus::WaitingFunds).count();

@@ -181,7 +181,7 @@ async fn payments_of_the_first_release_are_read_back_and_go_on() {
     }
     connection.close().await.unwrap();
 
-    assert_eq!(PgStore::migrate(&options).await.unwrap(), ["0002_gateways"]);
+    assert_eq!(PgStore::migrate(&options).await.unwrap(), ["0002_gateways", "0003_events"]);
     assert!(PgStore::migrate(&options).await.unwrap().is_empty());
     let store = PgStore::open(options, clock.clone()).await.unwrap();
     let customer = fixtures::customer("123");

@@ -62,8 +62,8 @@ pub(crate) const TRANSACTION_EVENTS: &str = concat!(
     fresh_id!("?1"),
     ", 'transaction.paid', id, sequence, customer_id, \
      printf('{\"status\":\"paid\",\"amount\":%d,\"currency\":\"%s\"', amount, currency) \
-     || coalesce(',\"order_id\":' || json_quote(order_id), '') \
-     || coalesce(',\"correlation_id\":' || json_quote(correlation_id), '') || '}', ?2 \
+     || iif(order_id IS NULL, '', ',\"order_id\":' || json_quote(order_id)) \
+     || iif(correlation_id IS NULL, '', ',\"correlation_id\":' || json_quote(correlation_id)) || '}', ?2 \
      FROM transactions WHERE id IN (SELECT transaction_id FROM temp.settling) AND status = 'paid'"
 );
 

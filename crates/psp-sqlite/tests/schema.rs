@@ -112,7 +112,7 @@ async fn payments_of_the_first_release_are_read_back_and_go_on() {
     }
     connection.close().await.unwrap();
 
-    assert_eq!(SqliteStore::migrate(&url).await.unwrap(), ["0002_gateways"]);
+    assert_eq!(SqliteStore::migrate(&url).await.unwrap(), ["0002_gateways", "0003_events"]);
     assert!(SqliteStore::migrate(&url).await.unwrap().is_empty());
     let store = SqliteStore::open(SqliteOptions::new(&*url), clock.clone()).await.unwrap();
     let customer = fixtures::customer("123");

@@ -4,8 +4,9 @@ use chrono::{DateTime, Utc};
 use psp_domain::ports::{Clock, IdGenerator, SystemClock, UuidV7Generator};
 use psp_domain::{
     Attempt, AttemptReference, AttemptState, Card, CardNumber, ChangeSet, Currency, CustomerId, FeeRules, Fingerprint,
-    GatewayReference, IdempotencyRecord, Installments, Money, Named, NewTransaction, OrderWrite, PaymentMethod,
-    SealedCard, StoredAnswer, Transaction, TransactionKind, TransactionWrite, Transition,
+    GatewayReference, IdempotencyRecord, Installments, Money, Named, NewOrder, NewTransaction, Order, OrderLink,
+    OrderTransition, OrderWrite, PaymentMethod, SealedCard, StoredAnswer, Transaction, TransactionKind,
+    TransactionWrite, Transition,
 };
 
 /// The card of the documentation's example.
@@ -120,6 +121,60 @@ pub fn executed(transition: Transition) -> ChangeSet {
 /// The transaction that a change set writes.
 pub fn written(change: &ChangeSet) -> &Transaction {
     change.transaction.as_ref().expect("it writes a transaction").transaction()
+}
+
+/// The change set of a request to give back that much, or all that is left, at that time; it is due a minute later.
+pub fn ask_refund(transaction: &Transaction, minor: Option<i64>, now: DateTime<Utc>) -> ChangeSet {
+    let amount = minor.map(|minor| Money::new(minor, transaction.amount.currency()));
+    let check_at = now + chrono::TimeDelta::minutes(1);
+    transaction.clone().ask_refund(amount, check_at, now, &UuidV7Generator).unwrap().into()
+}
+
+/// An order in BRL, paid by Pix.
+pub fn new_order(customer_name: &str, minor: i64) -> NewOrder {
+    NewOrder {
+        customer_id: customer(customer_name),
+        user_id: "user-1".parse().unwrap(),
+        total: Money::new(minor, Currency::BRL),
+        payment_method: PaymentMethod::Pix,
+        correlation_id: r#"request-"1"\end"#.parse().unwrap(),
+    }
+}
+
+/// The change set of a new order, at that time.
+pub fn place(new: &NewOrder, now: DateTime<Utc>) -> (Order, ChangeSet) {
+    Order::place(new, now, &UuidV7Generator).unwrap()
+}
+
+/// What pays an order.
+pub fn order_payment(order: &Order) -> NewTransaction {
+    let named = Named { order_id: Some(order.id.to_string().parse().unwrap()), ..Named::default() };
+    NewTransaction {
+        kind: TransactionKind::Payment,
+        customer_id: order.customer_id.clone(),
+        description: format!("Order {}", order.id),
+        amount: order.total,
+        payment_method: order.payment_method,
+        card: None,
+        installments: Installments::ONE,
+        named,
+        order: Some(OrderLink { id: order.id, correlation_id: order.correlation_id.clone() }),
+    }
+}
+
+/// The payment of an order, and the change set that creates it with the order's new state, at that time.
+pub fn pay_order(order: &Order, now: DateTime<Utc>) -> (Transaction, ChangeSet) {
+    let (payment, created) = create(&order_payment(order), now);
+    let (_, paid) = stepped(order.clone().pay_with(payment.id, now, &UuidV7Generator));
+    (payment, ChangeSet { order: paid.order, ..created })
+}
+
+/// An order's new state, and its change set, of a transition that changed something.
+pub fn stepped(transition: OrderTransition) -> (Order, ChangeSet) {
+    match transition {
+        OrderTransition::Executed(next) => (next.order.clone(), (*next).into()),
+        OrderTransition::AlreadyApplied => panic!("the transition was applied before"),
+    }
 }
 
 /// An idempotency record for a change set's customer, kept for a day.

@@ -7,8 +7,10 @@ mod callbacks;
 mod gateways;
 mod keys;
 mod kinds;
+mod orders;
 mod races;
 mod reads;
+mod refunds;
 mod settlement;
 mod sweeps;
 mod tokens;
@@ -19,8 +21,10 @@ pub use callbacks::*;
 pub use gateways::*;
 pub use keys::*;
 pub use kinds::*;
+pub use orders::*;
 pub use races::*;
 pub use reads::*;
+pub use refunds::*;
 pub use settlement::*;
 pub use sweeps::*;
 pub use tokens::*;
@@ -117,6 +121,33 @@ macro_rules! store_contract {
             transactions_of_every_kind_and_method_come_back_as_they_were
             a_list_holds_one_kind
             deposits_and_withdrawals_are_paid_at_once_and_owe_nothing
+            a_refund_goes_from_request_to_settlement
+            a_failed_refund_changes_no_payable
+            a_refund_is_loaded_with_all_that_its_end_needs
+            a_customer_sees_its_own_refunds_only
+            a_refund_with_a_taken_key_writes_nothing
+            refunds_of_one_batch_are_taken_in_order_and_a_refused_one_harms_no_other
+            a_refund_delivered_to_many_at_once_has_one_effect
+            a_race_of_refunds_has_one_winner
+            a_race_to_end_a_refund_has_one_winner
+            settlement_moves_the_version_of_what_waits_for_a_refund
+            refunds_and_settlement_at_once_lose_nothing
+            a_sweep_asks_for_refunds_that_are_due_and_for_nothing_else
+            a_sweep_takes_the_longest_due_refunds_first_and_no_more_than_its_limit
+            a_sweep_asks_again_after_as_long_as_the_refund_is_old_within_bounds
+            sweeps_at_once_take_each_refund_once
+            refunds_that_are_pending_are_counted_once_they_are_old
+            an_order_is_read_back_with_its_message_and_counted
+            orders_go_through_their_states
+            an_order_and_its_payment_are_written_together_or_not_at_all
+            an_order_that_is_there_is_a_duplicate_and_the_same_again_is_applied
+            an_order_with_a_taken_key_is_not_written
+            orders_of_one_batch_are_taken_in_order_and_a_refused_one_harms_no_other
+            an_order_delivered_to_many_at_once_has_one_effect
+            a_race_of_outcomes_of_an_order_has_one_winner
+            counts_are_what_a_recount_finds
+            a_customer_sees_its_own_orders_only
+            pages_of_orders_and_their_payments_are_newest_first_without_gaps_or_repeats
         }
     };
 }
