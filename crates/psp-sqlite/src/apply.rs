@@ -20,13 +20,14 @@ impl Store for SqliteStore {
         if changes.is_empty() {
             return Ok(Vec::new());
         }
-        let mut writer = self.writer().await?;
-        let verdicts = match self.apply_together(&mut writer, &changes).await? {
+        let (mut writer, mut deliveries) = (self.writer().await?, 0);
+        let verdicts = match self.apply_together(&mut writer, &changes, &mut deliveries).await? {
             Some(verdicts) => verdicts,
-            None => self.apply_apart(&mut writer, &changes).await?,
+            None => self.apply_apart(&mut writer, &changes, &mut deliveries).await?,
         };
         drop(writer);
         self.wake(batch::queues(&changes, &verdicts));
+        self.wake_deliverers(deliveries);
         Ok(verdicts)
     }
 }
@@ -37,13 +38,14 @@ impl SqliteStore {
         &self,
         writer: &mut crate::connection::Writer<'_>,
         changes: &[ChangeSet],
+        deliveries: &mut u64,
     ) -> Result<Option<Vec<Verdict>>, StoreError> {
         let now = millis(self.now());
         let mut database = writer.begin(Durability::Full).await?;
         let verdicts = screen(&mut database, changes, now).await.map_err(unavailable)?;
         let fresh = changes.iter().zip(&verdicts).filter(|(_, verdict)| **verdict == Verdict::Applied);
         for round in batch::rounds(fresh.map(|(change, _)| change)) {
-            match write(&mut database, &round, now).await {
+            match write(&mut database, &round, now, deliveries).await {
                 Ok(true) => {}
                 Ok(false) => return rolled_back(database).await,
                 Err(error) if is_constraint(&error) => return rolled_back(database).await,
@@ -58,13 +60,14 @@ impl SqliteStore {
         &self,
         writer: &mut crate::connection::Writer<'_>,
         changes: &[ChangeSet],
+        deliveries: &mut u64,
     ) -> Result<Vec<Verdict>, StoreError> {
         let now = millis(self.now());
         let mut database = writer.begin(Durability::Full).await?;
         let mut verdicts = Vec::with_capacity(changes.len());
         for change in changes {
             let mut savepoint = database.begin().await.map_err(unavailable)?;
-            let written = write(&mut savepoint, &[change], now).await;
+            let written = write(&mut savepoint, &[change], now, deliveries).await;
             let verdict = match written {
                 Ok(true) => {
                     savepoint.commit().await.map_err(unavailable)?;
@@ -111,8 +114,13 @@ async fn rolled_back(database: sqlx::SqliteTransaction<'_>) -> Result<Option<Vec
 }
 
 /// Writes one round. `false` when a row that must be free is taken or a row has another version than expected; the
-/// caller rolls back.
-async fn write(connection: &mut SqliteConnection, round: &[&ChangeSet], now: i64) -> Result<bool, sqlx::Error> {
+/// caller rolls back. Adds to `deliveries` those that its events made.
+async fn write(
+    connection: &mut SqliteConnection,
+    round: &[&ChangeSet],
+    now: i64,
+    deliveries: &mut u64,
+) -> Result<bool, sqlx::Error> {
     let tokens: Vec<_> = round.iter().filter_map(|change| change.spends).collect();
     if !card_tokens::spend(connection, &tokens).await? {
         return Ok(false);
@@ -140,7 +148,7 @@ async fn write(connection: &mut SqliteConnection, round: &[&ChangeSet], now: i64
     payables::insert(connection, &new_payables).await?;
     balances::add(connection, &new_payables).await?;
     let events: Vec<_> = round.iter().flat_map(|change| &change.events).collect();
-    queue::insert_events(connection, &events).await?;
+    *deliveries += queue::insert_events(connection, &events).await?;
     Ok(true)
 }
 

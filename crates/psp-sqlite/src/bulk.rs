@@ -42,19 +42,44 @@ impl Bulk {
         mut bind: impl FnMut(&mut Values, T),
     ) -> Result<u64, sqlx::Error> {
         let (mut rows, mut changed) = (rows, 0);
-        while rows.len() > 0 {
-            let count = rows.len().min(Self::MAX_ROWS);
-            let mut values = Values(SqliteArguments::default(), Ok(()));
-            values.0.reserve(count * self.columns, 0);
-            for row in rows.by_ref().take(count) {
-                bind(&mut values, row);
-            }
-            values.1?;
-            debug_assert_eq!(values.0.len(), count * self.columns, "{}", self.text);
-            let statement = AssertSqlSafe(self.sql(count.next_power_of_two()));
-            changed += sqlx::query_with(statement, values.0).execute(&mut *connection).await?.rows_affected();
+        while let Some((statement, values)) = self.next(&mut rows, &mut bind)? {
+            changed += sqlx::query_with(statement, values).execute(&mut *connection).await?.rows_affected();
         }
         Ok(changed)
+    }
+
+    /// Runs statements whose last one asks a question; returns whether it was answered yes.
+    pub(crate) async fn execute_and_ask<T>(
+        &self,
+        connection: &mut SqliteConnection,
+        rows: impl ExactSizeIterator<Item = T>,
+        mut bind: impl FnMut(&mut Values, T),
+    ) -> Result<bool, sqlx::Error> {
+        let (mut rows, mut answer) = (rows, false);
+        while let Some((statement, values)) = self.next(&mut rows, &mut bind)? {
+            answer |= sqlx::query_scalar_with::<_, bool, _>(statement, values).fetch_one(&mut *connection).await?;
+        }
+        Ok(answer)
+    }
+
+    /// The next statement with its values; `None` after the last row.
+    fn next<T>(
+        &self,
+        rows: &mut impl ExactSizeIterator<Item = T>,
+        mut bind: impl FnMut(&mut Values, T),
+    ) -> Result<Option<(AssertSqlSafe<String>, SqliteArguments)>, sqlx::Error> {
+        let count = rows.len().min(Self::MAX_ROWS);
+        if count == 0 {
+            return Ok(None);
+        }
+        let mut values = Values(SqliteArguments::default(), Ok(()));
+        values.0.reserve(count * self.columns, 0);
+        for row in rows.by_ref().take(count) {
+            bind(&mut values, row);
+        }
+        values.1?;
+        debug_assert_eq!(values.0.len(), count * self.columns, "{}", self.text);
+        Ok(Some((AssertSqlSafe(self.sql(count.next_power_of_two())), values.0)))
     }
 
     /// The statement's text for that many rows.

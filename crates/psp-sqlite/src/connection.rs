@@ -12,6 +12,7 @@ use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
 use sqlx::{Connection, SqliteConnection, SqliteTransaction};
 use tokio::sync::{Mutex, MutexGuard, Notify};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use crate::SqliteOptions;
 
@@ -36,6 +37,10 @@ pub struct SqliteStore {
     has_failed: AtomicBool,
     /// Wakes the receivers of a queue after a commit that sent to it.
     wake: [Notify; QueueName::ALL.len()],
+    /// Wakes who delivers to webhook endpoints after a commit that made deliveries.
+    pub(crate) deliverers: Notify,
+    /// Where the walk over events to purge goes on.
+    pub(crate) purged_to: std::sync::Mutex<Uuid>,
 }
 
 /// Why a store could not be opened.
@@ -74,7 +79,8 @@ impl SqliteStore {
             .connect_lazy_with(options.reader().map_err(OpenError::Open)?);
         let wake = QueueName::ALL.map(|_| Notify::new());
         let (writer, has_failed) = (Mutex::new(Some(writer)), AtomicBool::new(false));
-        Ok(Arc::new(Self { writer, readers, clock, options, has_failed, wake }))
+        let (deliverers, purged_to) = (Notify::new(), std::sync::Mutex::default());
+        Ok(Arc::new(Self { writer, readers, clock, options, has_failed, wake, deliverers, purged_to }))
     }
 
     /// Creates and migrates the database; returns the migrations that it applied.

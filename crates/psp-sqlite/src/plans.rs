@@ -25,6 +25,9 @@ const GROWING: [&str; 12] = [
     "refunds",
     "orders",
     "status_counts",
+    "webhook_deliveries",
+    "webhook_attempts",
+    "outbox AS e",
 ];
 
 #[tokio::test]
@@ -59,9 +62,9 @@ async fn every_statement_finds_its_rows_by_an_index() {
         settlement::LAST_PLACE,
         settlement::TAKE,
         settlement::PAY,
-        settlement::PAYABLE_EVENTS,
+        settlement::PAYABLE_EVENTS[1],
         settlement::FINISH,
-        settlement::TRANSACTION_EVENTS,
+        settlement::TRANSACTION_EVENTS[1],
         settlement::MOVE_BALANCES,
         settlement::COUNT_AMOUNTS,
         attempts::EXISTS,

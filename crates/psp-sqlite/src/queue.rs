@@ -11,9 +11,14 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::bulk::{Bulk, Values};
 use crate::connection::{Durability, SqliteStore, commit, damaged, millis, time, unavailable};
+use crate::deliveries::{self, has_endpoints};
 
-const INSERT: Bulk = Bulk::new(
-    "INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at, queue, visible_at) {values}",
+/// Asks in the same trip whether there is anyone to deliver events to: most installations have no webhook endpoint.
+pub(crate) const INSERT: Bulk = Bulk::new(
+    concat!(
+        "INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at, queue, visible_at) {values}; ",
+        has_endpoints!()
+    ),
     9,
 );
 
@@ -50,14 +55,18 @@ pub(crate) const DEPTH: &str = "SELECT (SELECT count(*) FROM outbox WHERE queue 
 
 pub(crate) const VISIBLE: &str = "SELECT EXISTS (SELECT 1 FROM outbox WHERE queue = ? AND visible_at <= ?)";
 
-pub(crate) async fn insert_events(connection: &mut SqliteConnection, events: &[&Event]) -> Result<(), sqlx::Error> {
+/// Writes events and their deliveries; returns how many deliveries.
+pub(crate) async fn insert_events(connection: &mut SqliteConnection, events: &[&Event]) -> Result<u64, sqlx::Error> {
     let bind = |values: &mut Values, e: &&Event| {
         let (queue, at) = (e.kind.queue(), millis(e.occurred_at));
         values.push(e.id.0).push(e.kind.as_str()).push(e.aggregate_id).push(e.sequence).push(e.customer_id.as_str());
         values.push(&*e.data).push(at).push(queue.map(QueueName::as_str)).push(queue.map(|_| at));
     };
-    INSERT.execute(connection, events.iter(), bind).await?;
-    Ok(())
+    if !INSERT.execute_and_ask(connection, events.iter(), bind).await? {
+        return Ok(0);
+    }
+    let new = events.iter().map(|e| (e.id.0, e.customer_id.as_str(), e.kind.as_str(), millis(e.occurred_at)));
+    deliveries::fan_out(connection, new).await
 }
 
 pub(crate) async fn insert_messages(

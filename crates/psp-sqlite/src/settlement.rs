@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::bulk::{Bulk, Values};
 use crate::connection::{Durability, SqliteStore, commit, damaged, millis, unavailable};
+use crate::deliveries::{self, has_endpoints};
 use crate::ids::{fresh_id, id_prefix};
 use crate::queue::insert_messages;
 
@@ -38,7 +39,14 @@ pub(crate) const TAKE: &str = "INSERT INTO temp.settling SELECT id, transaction_
 pub(crate) const PAY: &str =
     "UPDATE payables SET status = 'paid', updated_at = ?1 WHERE id IN (SELECT id FROM temp.settling)";
 
-pub(crate) const PAYABLE_EVENTS: &str = concat!(
+/// A statement that inserts events, and the same that returns them.
+macro_rules! events {
+    ($($part:expr),*) => {
+        [concat!($($part),*), concat!($($part,)* " RETURNING id, customer_id, kind")]
+    };
+}
+
+pub(crate) const PAYABLE_EVENTS: [&str; 2] = events!(
     "INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at) SELECT ",
     fresh_id!("?1"),
     ", 'payable.paid', id, 1, customer_id, printf('{\"transaction_id\":\"%s-%s-%s-%s-%s\",\"installment\":%d,\
@@ -57,7 +65,7 @@ pub(crate) const FINISH: &str = "UPDATE transactions SET version = version + 1, 
      (SELECT 1 FROM payables WHERE transaction_id = transactions.id AND status = 'waiting_funds'))";
 
 /// A transaction of the chunk that is paid now was finished just now: before, one of its payables waited.
-pub(crate) const TRANSACTION_EVENTS: &str = concat!(
+pub(crate) const TRANSACTION_EVENTS: [&str; 2] = events!(
     "INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at) SELECT ",
     fresh_id!("?1"),
     ", 'transaction.paid', id, sequence, customer_id, \
@@ -140,6 +148,9 @@ impl SettlementStore for SqliteStore {
         };
         let settled = self.settle_range(&mut database, chunk, from, to, millis(now)).await.map_err(unavailable)?;
         commit(database).await?;
+        drop(writer);
+        // A look that finds nothing costs little beside a chunk.
+        self.wake_deliverers(settled.payables);
         Ok(Some(settled))
     }
 
@@ -205,6 +216,10 @@ impl SqliteStore {
         sqlx::query(FINISH).bind(now).execute(&mut *connection).await?;
         let finished = sqlx::query(TRANSACTION_EVENTS).bind(&*prefix).bind(now).execute(&mut *connection).await?;
         let transactions = finished.rows_affected();
+        let is_heard: bool = sqlx::query_scalar(has_endpoints!()).fetch_one(&mut *connection).await?;
+        insert_events(connection, PAYABLE_EVENTS, &prefix, now, is_heard).await?;
+        let transactions = sqlx::query(FINISH).bind(now).execute(&mut *connection).await?.rows_affected();
+        insert_events(connection, TRANSACTION_EVENTS, &prefix, now, is_heard).await?;
         sqlx::query(MOVE_BALANCES).execute(&mut *connection).await?;
         sqlx::query(COUNT_AMOUNTS).bind(chunk.run_id.0).execute(&mut *connection).await?;
         let sql = "UPDATE settlement_chunks SET settled_at = ?, payables = ?, transactions = ? \
@@ -214,4 +229,24 @@ impl SqliteStore {
         sqlx::query("DELETE FROM temp.settling").execute(&mut *connection).await?;
         Ok(SettledChunk { payables, transactions })
     }
+}
+
+/// Writes the events of a chunk; where someone may hear of them, reads them back to make their deliveries.
+async fn insert_events(
+    connection: &mut SqliteConnection,
+    events: [&'static str; 2],
+    prefix: &[u8],
+    now: i64,
+    is_heard: bool,
+) -> Result<(), sqlx::Error> {
+    let [insert, insert_returning] = events;
+    if !is_heard {
+        sqlx::query(insert).bind(prefix).bind(now).execute(connection).await?;
+        return Ok(());
+    }
+    let query = sqlx::query_as(insert_returning).bind(prefix).bind(now);
+    let rows: Vec<(Uuid, String, String)> = query.fetch_all(&mut *connection).await?;
+    let new = rows.iter().map(|(id, customer, kind)| (*id, &**customer, &**kind, now));
+    deliveries::fan_out(connection, new).await?;
+    Ok(())
 }
