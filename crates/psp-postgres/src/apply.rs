@@ -27,6 +27,7 @@ impl Store for PgStore {
             return Ok(Vec::new());
         }
         let (mut delays, mut apart, mut unknown) = (attempts().build(), false, false);
+        let mut has_deliveries = false;
         let verdicts = loop {
             let error = match self.write_all(&changes, apart).await {
                 Ok(Some(verdicts)) => break verdicts,
@@ -34,6 +35,8 @@ impl Store for PgStore {
                     apart = true;
                     continue;
                 }
+            let error = match self.write_all(&changes, apart, &mut has_deliveries).await {
+                Ok(verdicts) => break verdicts,
                 Err(error) => error,
             };
             let failure = classify(&error);
@@ -54,6 +57,7 @@ impl Store for PgStore {
             tokio::time::sleep(delay).await;
         };
         self.wake.wake(batch::queues(&changes, &verdicts));
+        self.wake.wake_deliverers(has_deliveries);
         Ok(verdicts)
     }
 }
@@ -64,13 +68,19 @@ impl PgStore {
     /// next batch, because giving one back to the pool costs a trip to the server. One that does not answer in time is
     /// given up: its server may have vanished without a word.
     async fn write_all(&self, changes: &[ChangeSet], apart: bool) -> Result<Option<Vec<Verdict>>, sqlx::Error> {
+    async fn write_all(
+        &self,
+        changes: &[ChangeSet],
+        apart: bool,
+        has_deliveries: &mut bool,
+    ) -> Result<Vec<Verdict>, sqlx::Error> {
         let mut kept = self.writer.try_lock().ok();
         let mut connection = match kept.as_mut().and_then(|kept| kept.take()) {
             Some(connection) => connection,
             None => self.writes.acquire().await?,
         };
         let limit = self.options.statement_timeout + ANSWER;
-        let written = timeout(limit, self.write_on(&mut connection, changes, apart)).await;
+        let written = timeout(limit, self.write_on(&mut connection, changes, apart, has_deliveries)).await;
         let written = written.unwrap_or_else(|late| Err(sqlx::Error::Io(late.into())));
         match &written {
             Err(error) if classify(error) == Failure::Unknown => drop(connection.detach()),
@@ -95,6 +105,12 @@ impl PgStore {
             && changes.iter().all(is_plain)
         {
             let refused = write(connection, round, self.now()).await?;
+        has_deliveries: &mut bool,
+    ) -> Result<Vec<Verdict>, sqlx::Error> {
+        let apart = apart || changes.iter().any(has_key_and_version);
+        let rounds = batch::rounds(changes.iter());
+        if let ([round], false) = (&*rounds, apart) {
+            let refused = write(connection, round, self.now(), has_deliveries).await?;
             let mut verdicts = vec![Verdict::Applied; changes.len()];
             // The batch is committed by now: whatever happens to the question why some were refused, asking again must be
             // by applying the same again.
@@ -115,6 +131,11 @@ impl PgStore {
                     };
                     (round, refused)
                 }
+            let places: Vec<_> = group.iter().map(|change| place(changes, change)).collect();
+            let refused = if apart {
+                write_apart(&mut database, &group, self.now(), has_deliveries).await?
+            } else {
+                write(&mut database, &group, self.now(), has_deliveries).await?
             };
             let refused: Vec<_> = refused.into_iter().map(|n| place(changes, group[n])).collect();
             explain(&mut database, changes, &refused, &mut verdicts).await?;
@@ -164,10 +185,13 @@ async fn write_apart(
     connection: &mut PgConnection,
     change: &ChangeSet,
     now: DateTime<Utc>,
+    has_deliveries: &mut bool,
 ) -> Result<Vec<usize>, sqlx::Error> {
     let mut savepoint = connection.begin().await?;
     match write_together(&mut savepoint, &[change], now).await {
         Ok(Some(refused)) if refused.is_empty() => {
+    match write(&mut savepoint, change, now, has_deliveries).await {
+        Ok(refused) if refused.is_empty() => {
             savepoint.commit().await?;
             Ok(refused)
         }
@@ -205,12 +229,14 @@ async fn write_together(
 }
 
 /// Writes one round: one statement, whatever its size. Returns the places of the change sets of which nothing was written,
-/// because their card's token is spent, their idempotency key is taken or their version is stale.
+/// because their card's token is spent, their idempotency key is taken or their version is stale. Says whether its events made
+/// deliveries to webhook endpoints.
 #[expect(clippy::too_many_lines, clippy::many_single_char_names, reason = "one statement with its columns")]
 async fn write(
     connection: &mut PgConnection,
     round: &[&ChangeSet],
     now: DateTime<Utc>,
+    has_deliveries: &mut bool,
 ) -> Result<Vec<usize>, sqlx::Error> {
     let Columns { tokens: s, keys: k, inserts: t, updates: u, attempts: a, payables: p, events: e } =
         Columns::of(round);
@@ -302,15 +328,22 @@ async fn write(
             SELECT id, transaction_id, installment, customer_id, currency, fee_percent, fee, receivable, status,
                 payment_date, created_at, updated_at, refund
             FROM new_payables
-        ), events AS (
-            INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at, queue, visible_at)
-            SELECT id, kind, aggregate_id, sequence, customer_id, body, sent_at, queue, visible_at
-            FROM UNNEST($71::int[], $72::uuid[], $73::text[], $74::uuid[], $75::bigint[], $76::text[], $77::text[],
+        ), new_events AS MATERIALIZED (
+            SELECT * FROM UNNEST($71::int[], $72::uuid[], $73::text[], $74::uuid[], $75::bigint[], $76::text[], $77::text[],
                     $78::timestamptz[], $79::text[], $80::timestamptz[])
                 AS e (n, id, kind, aggregate_id, sequence, customer_id, body, sent_at, queue, visible_at)
             WHERE n <> ALL (ARRAY (SELECT n FROM refused))
+        ), events AS (
+            INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at, queue, visible_at)
+            SELECT id, kind, aggregate_id, sequence, customer_id, body, sent_at, queue, visible_at FROM new_events
+        ), deliveries AS (
+            INSERT INTO webhook_deliveries (event_id, endpoint_id, status, due_at, created_at, updated_at)
+            SELECT e.id, w.id, 'pending', e.sent_at, e.sent_at, e.sent_at
+            FROM new_events AS e JOIN webhook_endpoints AS w ON w.customer_id = e.customer_id
+            WHERE w.customer_id = ANY ($76) AND w.status = 'enabled' AND (w.events = '{}' OR e.kind = ANY (w.events))
+            RETURNING 1
         )
-        SELECT n AS "n!" FROM refused"#,
+        SELECT n AS "n!" FROM refused UNION ALL (SELECT -1 WHERE EXISTS (SELECT FROM deliveries))"#,
         &s.n,
         &s.token,
         &k.n,
@@ -393,6 +426,7 @@ async fn write(
         &e.visible_at as &[Option<DateTime<Utc>>],
     );
     let refused = refused.fetch_all(connection).await?;
+    *has_deliveries |= refused.contains(&-1);
     Ok(refused.into_iter().filter_map(|n| usize::try_from(n).ok()).collect())
 }
 

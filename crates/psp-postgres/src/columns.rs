@@ -353,7 +353,7 @@ impl<'c> Payables<'c> {
 }
 
 impl<'c> Events<'c> {
-    fn push(&mut self, n: i32, e: &'c Event) {
+    pub(crate) fn push(&mut self, n: i32, e: &'c Event) {
         let queue = e.kind.queue();
         self.n.push(n);
         self.id.push(e.id.0);

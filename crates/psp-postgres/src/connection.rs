@@ -10,6 +10,7 @@ use sqlx::{Connection, Postgres};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use crate::PgOptions;
 use crate::classify::unavailable;
@@ -32,6 +33,8 @@ pub struct PgStore {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) options: PgOptions,
     pub(crate) wake: Arc<Wake>,
+    /// Where the walk over events to purge goes on.
+    pub(crate) purged_to: std::sync::Mutex<Uuid>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -70,7 +73,8 @@ impl PgStore {
             let pools = pools.map(|(kind, pool)| (kind, pool.clone())).collect();
             tasks.push(tokio::spawn(refresh_password(options.clone(), pools)));
         }
-        Ok(Arc::new(Self { writes, writer: Mutex::new(None), leases, reads, clock, options, wake, tasks }))
+        let (writer, purged_to) = (Mutex::new(None), std::sync::Mutex::default());
+        Ok(Arc::new(Self { writes, writer, leases, reads, clock, options, wake, purged_to, tasks }))
     }
 
     /// Waits for statements under way, at most a few seconds, and closes every connection. Later calls of the ports answer

@@ -89,6 +89,8 @@ impl SettlementStore for PgStore {
         let settle = || self.settle(chunk, now);
         let may_repeat = |error: &sqlx::Error| matches!(classify(error), Failure::Passing | Failure::Unknown);
         if let Some(settled) = settle.retry(attempts()).when(may_repeat).await.map_err(unavailable)? {
+            // A look that finds nothing costs little beside a chunk.
+            self.wake.wake_deliverers(settled.payables > 0);
             return Ok(Some(settled));
         }
         let exists = repeat(|| {
@@ -178,6 +180,7 @@ impl PgStore {
                     '{"transaction_id":"' || transaction_id || '","installment":' || installment
                     || ',"receivable_amount":' || receivable || ',"currency":"' || currency || '"}', $3
                 FROM paid
+                RETURNING id, customer_id, kind
             ), transaction_events AS (
                 INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at)
                 SELECT ($4 || substr(gen_random_uuid()::text, 16))::uuid, 'transaction.paid', id, sequence, customer_id,
@@ -185,6 +188,16 @@ impl PgStore {
                     || coalesce(',"order_id":' || to_json(order_id), '')
                     || coalesce(',"correlation_id":' || to_json(correlation_id), '') || '}', $3
                 FROM counted WHERE status = 'paid'
+                RETURNING id, customer_id, kind
+            ), new_events AS MATERIALIZED (
+                SELECT id, customer_id, kind FROM payable_events
+                UNION ALL SELECT id, customer_id, kind FROM transaction_events
+            ), deliveries AS (
+                INSERT INTO webhook_deliveries (event_id, endpoint_id, status, due_at, created_at, updated_at)
+                SELECT e.id, w.id, 'pending', $3, $3, $3
+                FROM new_events AS e JOIN webhook_endpoints AS w ON w.customer_id = e.customer_id
+                WHERE w.customer_id = ANY (ARRAY (SELECT DISTINCT customer_id FROM paid)) AND w.status = 'enabled'
+                    AND (w.events = '{}' OR e.kind = ANY (w.events))
             )
             UPDATE settlement_chunks AS s SET settled_at = $3, payables = (SELECT count(*) FROM paid),
                 transactions = (SELECT count(*) FROM counted WHERE status = 'paid')

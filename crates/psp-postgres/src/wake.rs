@@ -14,8 +14,10 @@ use sqlx::postgres::PgListener;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-/// The channel of NOTIFY; its payload is a queue's name.
+/// The channel of NOTIFY; its payload is a queue's name, or [`DELIVERIES`].
 const CHANNEL: &str = "psp_queue";
+/// The payload for deliveries to webhook endpoints.
+const DELIVERIES: &str = "webhook-deliveries";
 /// The least time between two notifications of this process.
 const PAUSE: Duration = Duration::from_millis(4);
 /// The pause after a lost connection.
@@ -26,6 +28,9 @@ pub(crate) struct Wake {
     receivers: [Notify; QueueName::ALL.len()],
     /// Queues of which other processes do not know yet.
     untold: [AtomicBool; QueueName::ALL.len()],
+    deliverer: Notify,
+    /// Deliveries of which other processes do not know yet.
+    untold_deliveries: AtomicBool,
     tell: Notify,
 }
 
@@ -43,6 +48,25 @@ impl Wake {
         }
     }
 
+    pub(crate) fn deliverer(&self) -> &Notify {
+        &self.deliverer
+    }
+
+    /// Wakes who delivers to webhook endpoints, here and elsewhere, where there is something to deliver; call it after the
+    /// commit.
+    pub(crate) fn wake_deliverers(&self, is_something: bool) {
+        if is_something {
+            self.wake_deliverers_here();
+            self.untold_deliveries.store(true, Ordering::Release);
+            self.tell.notify_one();
+        }
+    }
+
+    fn wake_deliverers_here(&self) {
+        self.deliverer.notify_waiters();
+        self.deliverer.notify_one();
+    }
+
     fn wake_here(&self, queue: QueueName) {
         self.receiver(queue).notify_waiters();
         self.receiver(queue).notify_one();
@@ -52,9 +76,10 @@ impl Wake {
     pub(crate) async fn notify_others(self: Arc<Self>, pool: PgPool) {
         loop {
             self.tell.notified().await;
-            for queue in QueueName::ALL {
-                if self.untold[queue as usize].swap(false, Ordering::AcqRel) {
-                    let told = sqlx::query!("SELECT pg_notify($1, $2)", CHANNEL, queue.as_str()).execute(&pool).await;
+            let queues = QueueName::ALL.map(|queue| (queue.as_str(), &self.untold[queue as usize]));
+            for (payload, untold) in queues.into_iter().chain([(DELIVERIES, &self.untold_deliveries)]) {
+                if untold.swap(false, Ordering::AcqRel) {
+                    let told = sqlx::query!("SELECT pg_notify($1, $2)", CHANNEL, payload).execute(&pool).await;
                     if let Err(error) = told {
                         tracing::warn!(error = &error as &dyn std::error::Error, "other processes were not notified");
                     }
@@ -82,9 +107,12 @@ impl Wake {
         for queue in QueueName::ALL {
             self.wake_here(queue);
         }
+        self.wake_deliverers_here();
         while let Some(notification) = listener.try_recv().await? {
-            if let Some(queue) = QueueName::from_name(notification.payload()) {
-                self.wake_here(queue);
+            match QueueName::from_name(notification.payload()) {
+                Some(queue) => self.wake_here(queue),
+                None if notification.payload() == DELIVERIES => self.wake_deliverers_here(),
+                None => {}
             }
         }
         Ok(())

@@ -1,0 +1,265 @@
+use async_trait::async_trait;
+use backon::Retryable;
+use chrono::{DateTime, Utc};
+use psp_domain::ports::{EndpointStore, EndpointVerdict, StoreError};
+use psp_domain::{
+    CustomerId, EndpointId, EndpointStatus, Event, EventKind, Page, PageRequest, SealedSecret, WebhookEndpoint,
+};
+use sqlx::Connection;
+use uuid::Uuid;
+
+use crate::classify::{Failure, attempts, classify, damaged, parse, repeat, unavailable};
+use crate::columns::Events;
+use crate::connection::PgStore;
+
+/// An endpoint as columns.
+pub(crate) struct Row {
+    pub(crate) id: Uuid,
+    pub(crate) customer_id: String,
+    pub(crate) url: String,
+    pub(crate) events: Vec<String>,
+    pub(crate) description: String,
+    pub(crate) status: String,
+    pub(crate) disabled_reason: Option<String>,
+    pub(crate) secret: Vec<u8>,
+    pub(crate) previous_secret: Option<Vec<u8>>,
+    pub(crate) previous_until: Option<DateTime<Utc>>,
+    pub(crate) failing_since: Option<DateTime<Utc>>,
+    pub(crate) version: i64,
+    pub(crate) sequence: i64,
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) updated_at: DateTime<Utc>,
+}
+
+impl TryFrom<Row> for WebhookEndpoint {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let kinds = row.events.iter().map(|name| EventKind::from_name(name).ok_or_else(|| damaged("events")));
+        Ok(Self {
+            id: EndpointId(row.id),
+            customer_id: parse(&row.customer_id, "customer_id")?,
+            events: kinds.collect::<Result<_, _>>()?,
+            url: row.url,
+            description: row.description,
+            status: EndpointStatus::from_name(&row.status).ok_or_else(|| damaged("status"))?,
+            disabled_reason: row.disabled_reason,
+            secret: SealedSecret(row.secret),
+            previous_secret: row.previous_secret.map(SealedSecret).zip(row.previous_until),
+            failing_since: row.failing_since,
+            version: row.version,
+            sequence: row.sequence,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        })
+    }
+}
+
+/// Selects whole rows.
+macro_rules! select {
+    ($rest:tt, $($argument:expr),*) => {
+        sqlx::query_as!(
+            Row,
+            "SELECT id, customer_id, url, events, description, status, disabled_reason, secret, previous_secret, \
+             previous_until, failing_since, version, sequence, created_at, updated_at FROM webhook_endpoints " + $rest,
+            $($argument),*
+        )
+    };
+}
+
+#[async_trait]
+impl EndpointStore for PgStore {
+    async fn insert_endpoint(&self, endpoint: &WebhookEndpoint) -> Result<EndpointVerdict, StoreError> {
+        repeat(|| self.insert(endpoint)).await
+    }
+
+    /// One statement. An answer that was lost leaves open whether it was written: reading the endpoint tells.
+    async fn update_endpoint(
+        &self,
+        endpoint: &WebhookEndpoint,
+        expected_version: i64,
+        events: &[Event],
+    ) -> Result<EndpointVerdict, StoreError> {
+        let update = || self.update(endpoint, expected_version, events);
+        let updated = update.retry(attempts()).when(|error| classify(error) == Failure::Passing).await;
+        let updated = updated.map_err(|error| match classify(&error) {
+            Failure::Unknown => StoreError::OutcomeUnknown(Box::new(error)),
+            _ => unavailable(error),
+        })?;
+        if !updated {
+            return Ok(EndpointVerdict::Stale);
+        }
+        self.wake.wake(events.iter().filter_map(|event| event.kind.queue()));
+        // What waited for one that is enabled now is due.
+        self.wake.wake_deliverers(!events.is_empty() || endpoint.status == EndpointStatus::Enabled);
+        Ok(EndpointVerdict::Written)
+    }
+
+    async fn delete_endpoint(&self, customer: &CustomerId, id: EndpointId) -> Result<bool, StoreError> {
+        let deleted = repeat(|| {
+            let query = sqlx::query!(
+                "DELETE FROM webhook_endpoints WHERE id = $1 AND customer_id = $2",
+                id.0,
+                customer.as_str()
+            );
+            query.execute(&self.writes)
+        });
+        Ok(deleted.await?.rows_affected() == 1)
+    }
+
+    async fn find_endpoint(
+        &self,
+        customer: &CustomerId,
+        id: EndpointId,
+    ) -> Result<Option<WebhookEndpoint>, StoreError> {
+        let row = repeat(|| {
+            select!("WHERE id = $1 AND customer_id = $2", id.0, customer.as_str()).fetch_optional(&self.reads)
+        });
+        row.await?.map(WebhookEndpoint::try_from).transpose()
+    }
+
+    async fn list_endpoints(
+        &self,
+        customer: &CustomerId,
+        page: PageRequest,
+    ) -> Result<Page<WebhookEndpoint>, StoreError> {
+        let rows = repeat(|| {
+            let query = select!(
+                "WHERE customer_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3 OFFSET $4",
+                customer.as_str(),
+                page.after().unwrap_or(Uuid::max()),
+                i64::from(page.limit()) + 1,
+                i64::from(page.offset())
+            );
+            query.fetch_all(&self.reads)
+        });
+        let endpoints = rows.await?.into_iter().map(WebhookEndpoint::try_from).collect::<Result<_, _>>()?;
+        Ok(Page::from_rows(endpoints, page, |endpoint: &WebhookEndpoint| endpoint.id.0))
+    }
+
+    async fn all_endpoints(&self, after: Option<EndpointId>, limit: u32) -> Result<Vec<WebhookEndpoint>, StoreError> {
+        let rows = repeat(|| {
+            let query =
+                select!("WHERE id > $1 ORDER BY id LIMIT $2", after.map_or(Uuid::nil(), |id| id.0), i64::from(limit));
+            query.fetch_all(&self.reads)
+        });
+        rows.await?.into_iter().map(WebhookEndpoint::try_from).collect()
+    }
+}
+
+impl PgStore {
+    /// Those of one customer are inserted one after the other, so that each counts the ones before it.
+    async fn insert(&self, e: &WebhookEndpoint) -> Result<EndpointVerdict, sqlx::Error> {
+        let mut connection = self.writes.acquire().await?;
+        let mut database = connection.begin().await?;
+        let turn = sqlx::query!(
+            "SELECT pg_advisory_xact_lock(hashtextextended($1, hashtext('webhook_endpoints')))",
+            e.customer_id.as_str()
+        );
+        turn.execute(&mut *database).await?;
+        let kinds: Vec<_> = e.events.iter().map(|kind| kind.as_str()).collect();
+        let (previous_secret, previous_until) = previous(e);
+        let inserted = sqlx::query!(
+            "INSERT INTO webhook_endpoints (id, customer_id, url, events, description, status, disabled_reason, secret, \
+                previous_secret, previous_until, failing_since, version, sequence, created_at, updated_at) \
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15 \
+             WHERE (SELECT count(*) FROM webhook_endpoints WHERE customer_id = $2) < $16 ON CONFLICT DO NOTHING",
+            e.id.0,
+            e.customer_id.as_str(),
+            e.url,
+            &kinds as &[&str],
+            e.description,
+            e.status.as_str(),
+            e.disabled_reason.as_deref(),
+            e.secret.0,
+            previous_secret,
+            previous_until,
+            e.failing_since,
+            e.version,
+            e.sequence,
+            e.created_at,
+            e.updated_at,
+            i64::from(WebhookEndpoint::MAX_PER_CUSTOMER)
+        );
+        if inserted.execute(&mut *database).await?.rows_affected() == 1 {
+            database.commit().await?;
+            return Ok(EndpointVerdict::Written);
+        }
+        // A secret is sealed but once: where it is there, an answer was lost.
+        let there = sqlx::query_scalar!(
+            r#"SELECT secret = $2 AS "written!" FROM webhook_endpoints WHERE id = $1"#,
+            e.id.0,
+            e.secret.0
+        );
+        Ok(match there.fetch_optional(&mut *database).await? {
+            Some(true) if e.version == 1 => EndpointVerdict::Written,
+            Some(_) => EndpointVerdict::Stale,
+            None => EndpointVerdict::TooMany,
+        })
+    }
+
+    /// `false` when the row has another version or is gone. The statement sees endpoints as they were before it, so that the one
+    /// that it changes is asked as it is now whether it receives the events.
+    async fn update(&self, e: &WebhookEndpoint, expected_version: i64, events: &[Event]) -> Result<bool, sqlx::Error> {
+        let kinds: Vec<_> = e.events.iter().map(|kind| kind.as_str()).collect();
+        let (previous_secret, previous_until) = previous(e);
+        let mut new = Events::default();
+        events.iter().for_each(|event| new.push(0, event));
+        let updated = sqlx::query_scalar!(
+            r#"WITH updated AS (
+                UPDATE webhook_endpoints SET url = $4, events = $5, description = $6, status = $7, disabled_reason = $8,
+                    secret = $9, previous_secret = $10, previous_until = $11,
+                    failing_since = CASE WHEN $7 = 'enabled' THEN NULL ELSE failing_since END, version = $12,
+                    sequence = $13, updated_at = $14
+                WHERE id = $1 AND customer_id = $2 AND version = $3
+                RETURNING id, customer_id, status, events
+            ), receivers AS (
+                SELECT id, customer_id, status, events FROM webhook_endpoints WHERE customer_id = $2 AND id <> $1
+                UNION ALL SELECT id, customer_id, status, events FROM updated
+            ), new_events AS (
+                SELECT e.* FROM updated, UNNEST($15::uuid[], $16::text[], $17::uuid[], $18::bigint[], $19::text[],
+                        $20::text[], $21::timestamptz[], $22::text[], $23::timestamptz[])
+                    AS e (id, kind, aggregate_id, sequence, customer_id, body, sent_at, queue, visible_at)
+            ), inserted AS (
+                INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at, queue, visible_at)
+                SELECT id, kind, aggregate_id, sequence, customer_id, body, sent_at, queue, visible_at FROM new_events
+            ), deliveries AS (
+                INSERT INTO webhook_deliveries (event_id, endpoint_id, status, due_at, created_at, updated_at)
+                SELECT e.id, w.id, 'pending', e.sent_at, e.sent_at, e.sent_at
+                FROM new_events AS e JOIN receivers AS w ON w.customer_id = e.customer_id
+                WHERE w.status = 'enabled' AND (w.events = '{}' OR e.kind = ANY (w.events))
+            )
+            SELECT EXISTS (SELECT FROM updated) AS "updated!""#,
+            e.id.0,
+            e.customer_id.as_str(),
+            expected_version,
+            e.url,
+            &kinds as &[&str],
+            e.description,
+            e.status.as_str(),
+            e.disabled_reason.as_deref(),
+            e.secret.0,
+            previous_secret,
+            previous_until,
+            e.version,
+            e.sequence,
+            e.updated_at,
+            &new.id,
+            &new.kind as &[&str],
+            &new.aggregate_id,
+            &new.sequence,
+            &new.customer_id as &[&str],
+            &new.body as &[&str],
+            &new.sent_at,
+            &new.queue as &[Option<&str>],
+            &new.visible_at as &[Option<DateTime<Utc>>]
+        );
+        updated.fetch_one(&self.writes).await
+    }
+}
+
+/// The columns of the previous secret.
+fn previous(endpoint: &WebhookEndpoint) -> (Option<&[u8]>, Option<DateTime<Utc>>) {
+    let previous = endpoint.previous_secret.as_ref();
+    (previous.map(|(secret, _)| &*secret.0), previous.map(|(_, until)| *until))
+}
