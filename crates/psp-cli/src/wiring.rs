@@ -289,10 +289,8 @@ impl Wiring {
     }
 
     pub(crate) async fn refund(&self) -> anyhow::Result<RefundTransaction> {
-        let options = RefundOptions {
-            fee_policy: self.settings.refund_fee,
-            check_after: self.settings.authorize.check_after,
-        };
+        let options =
+            RefundOptions { fee_policy: self.settings.refund_fee, check_after: self.settings.authorize.check_after };
         Ok(RefundTransaction::new(
             Arc::clone(&self.batching) as _,
             Arc::clone(&self.store.transactions),

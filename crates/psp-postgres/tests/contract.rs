@@ -26,3 +26,11 @@ mod queue {
     psp_testkit::queue_contract!(super::postgres);
     psp_testkit::table_queue_contract!(super::postgres);
 }
+
+mod webhooks {
+    psp_testkit::webhook_contract!(super::postgres);
+}
+
+mod event_store {
+    psp_testkit::event_store_contract!(super::postgres);
+}

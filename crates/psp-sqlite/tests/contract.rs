@@ -28,3 +28,11 @@ mod queue {
     psp_testkit::queue_contract!(super::ports);
     psp_testkit::table_queue_contract!(super::ports);
 }
+
+mod webhooks {
+    psp_testkit::webhook_contract!(super::ports);
+}
+
+mod event_store {
+    psp_testkit::event_store_contract!(super::ports);
+}

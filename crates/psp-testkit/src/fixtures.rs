@@ -7,6 +7,10 @@ use psp_domain::{
     GatewayReference, IdempotencyRecord, Installments, Money, Named, NewOrder, NewTransaction, Order, OrderLink,
     OrderTransition, OrderWrite, PaymentMethod, SealedCard, StoredAnswer, Transaction, TransactionKind,
     TransactionWrite, Transition,
+    Attempt, AttemptReference, AttemptState, Card, CardNumber, ChangeSet, Currency, CustomerId, EndpointId,
+    EndpointStatus, EventKind, FeeRules, Fingerprint, GatewayReference, IdempotencyRecord, Installments, Money, Named,
+    NewTransaction, PaymentMethod, SealedCard, SealedSecret, StoredAnswer, Transaction, TransactionKind, Transition,
+    WebhookEndpoint,
 };
 
 /// The card of the documentation's example.
@@ -115,6 +119,27 @@ pub fn executed(transition: Transition) -> ChangeSet {
     match transition {
         Transition::Executed(next) => (*next).into(),
         Transition::AlreadyApplied => panic!("the transition was applied before"),
+    }
+}
+
+/// An enabled webhook endpoint that asks for these kinds of events; for all where none is named.
+pub fn endpoint(customer_name: &str, kinds: &[EventKind], now: DateTime<Utc>) -> WebhookEndpoint {
+    let id = EndpointId(UuidV7Generator.next_id());
+    WebhookEndpoint {
+        id,
+        customer_id: customer(customer_name),
+        url: format!("https://merchant.example/{id}"),
+        events: kinds.to_vec(),
+        description: "Orders".into(),
+        status: EndpointStatus::Enabled,
+        disabled_reason: None,
+        secret: SealedSecret(id.0.as_bytes().to_vec()),
+        previous_secret: None,
+        failing_since: None,
+        version: 1,
+        sequence: 0,
+        created_at: now,
+        updated_at: now,
     }
 }
 

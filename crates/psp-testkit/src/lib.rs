@@ -24,6 +24,8 @@ use psp_domain::ports::UuidV7Generator;
 use psp_domain::ports::{
     AttemptStore, BalanceReader, CallbackStore, CardTokenStore, DeadLetters, GatewayStore, IdempotencyStore,
     OrderReader, PayableReader, Queue, RefundStore, SealedCards, SettlementStore, Store, TransactionReader,
+    AttemptStore, BalanceReader, CallbackStore, CardTokenStore, DeadLetters, DeliveryStore, EndpointStore, EventStore,
+    GatewayStore, IdempotencyStore, PayableReader, Queue, SealedCards, SettlementStore, Store, TransactionReader,
     VaultKeyStore,
 };
 use psp_domain::usecases::Sources;
@@ -58,6 +60,12 @@ pub struct Ports {
     pub tokens: Arc<dyn CardTokenStore>,
     /// Keeps gateways and routes.
     pub gateways: Arc<dyn GatewayStore>,
+    /// Reads, replays and purges events.
+    pub events: Arc<dyn EventStore>,
+    /// Keeps webhook endpoints.
+    pub endpoints: Arc<dyn EndpointStore>,
+    /// The deliveries to them.
+    pub deliveries: Arc<dyn DeliveryStore>,
     /// The queue on which the store's messages appear.
     pub queue: Arc<dyn Queue>,
     /// Its dead letters.
@@ -89,6 +97,9 @@ impl Ports {
             + CallbackStore
             + CardTokenStore
             + GatewayStore
+            + EventStore
+            + EndpointStore
+            + DeliveryStore
             + Queue
             + DeadLetters
             + 'static,
@@ -108,6 +119,9 @@ impl Ports {
             callbacks: adapter.clone(),
             tokens: adapter.clone(),
             gateways: adapter.clone(),
+            events: adapter.clone(),
+            endpoints: adapter.clone(),
+            deliveries: adapter.clone(),
             queue: adapter.clone(),
             dead_letters: adapter,
             clock,

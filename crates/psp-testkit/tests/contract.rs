@@ -30,3 +30,11 @@ mod events {
 
     psp_testkit::event_contract!(self::case);
 }
+
+mod webhooks {
+    psp_testkit::webhook_contract!(psp_testkit::fakes::ports);
+}
+
+mod event_store {
+    psp_testkit::event_store_contract!(psp_testkit::fakes::ports);
+}

@@ -1,11 +1,13 @@
 //! One contract suite per port.
 
 pub mod events;
+pub mod events_api;
 pub mod gateway;
 pub mod queue;
 pub mod sealed_cards;
 pub mod store;
 pub mod vault;
+pub mod webhooks;
 
 use std::time::Duration;
 
