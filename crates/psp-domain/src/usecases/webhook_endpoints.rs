@@ -53,7 +53,7 @@ pub enum InvalidEndpoint {
     #[error("must have at most {} characters", WebhookEndpoint::DESCRIPTION_MAX_CHARS)]
     DescriptionTooLong,
     /// The description would be stored in the clear.
-    #[error("must not hold a card number")]
+    #[error("must not be a card number")]
     DescriptionIsCardNumber,
 }
 
@@ -222,7 +222,7 @@ impl WebhookEndpoints {
         let description = patch.description.as_deref().unwrap_or_default();
         if description.chars().count() > WebhookEndpoint::DESCRIPTION_MAX_CHARS {
             faults.push(InvalidEndpoint::DescriptionTooLong);
-        } else if CardNumber::may_stand_in(description) {
+        } else if CardNumber::is_all_of(description) {
             faults.push(InvalidEndpoint::DescriptionIsCardNumber);
         }
         if !faults.is_empty() {
