@@ -29,14 +29,12 @@ impl Store for PgStore {
         let (mut delays, mut apart, mut unknown) = (attempts().build(), false, false);
         let mut has_deliveries = false;
         let verdicts = loop {
-            let error = match self.write_all(&changes, apart).await {
+            let error = match self.write_all(&changes, apart, &mut has_deliveries).await {
                 Ok(Some(verdicts)) => break verdicts,
                 Ok(None) => {
                     apart = true;
                     continue;
                 }
-            let error = match self.write_all(&changes, apart, &mut has_deliveries).await {
-                Ok(verdicts) => break verdicts,
                 Err(error) => error,
             };
             let failure = classify(&error);
@@ -67,13 +65,12 @@ impl PgStore {
     /// must be the latter. The connection is kept for the
     /// next batch, because giving one back to the pool costs a trip to the server. One that does not answer in time is
     /// given up: its server may have vanished without a word.
-    async fn write_all(&self, changes: &[ChangeSet], apart: bool) -> Result<Option<Vec<Verdict>>, sqlx::Error> {
     async fn write_all(
         &self,
         changes: &[ChangeSet],
         apart: bool,
         has_deliveries: &mut bool,
-    ) -> Result<Vec<Verdict>, sqlx::Error> {
+    ) -> Result<Option<Vec<Verdict>>, sqlx::Error> {
         let mut kept = self.writer.try_lock().ok();
         let mut connection = match kept.as_mut().and_then(|kept| kept.take()) {
             Some(connection) => connection,
@@ -98,18 +95,13 @@ impl PgStore {
         connection: &mut PgConnection,
         changes: &[ChangeSet],
         apart: bool,
+        has_deliveries: &mut bool,
     ) -> Result<Option<Vec<Verdict>>, sqlx::Error> {
         let rounds = batch::rounds(changes.iter());
         let is_plain = |change| !has_key_and_version(change) && !rest::is_any(change);
         if let ([round], false) = (&*rounds, apart)
             && changes.iter().all(is_plain)
         {
-            let refused = write(connection, round, self.now()).await?;
-        has_deliveries: &mut bool,
-    ) -> Result<Vec<Verdict>, sqlx::Error> {
-        let apart = apart || changes.iter().any(has_key_and_version);
-        let rounds = batch::rounds(changes.iter());
-        if let ([round], false) = (&*rounds, apart) {
             let refused = write(connection, round, self.now(), has_deliveries).await?;
             let mut verdicts = vec![Verdict::Applied; changes.len()];
             // The batch is committed by now: whatever happens to the question why some were refused, asking again must be
@@ -123,19 +115,16 @@ impl PgStore {
         let groups = if apart { changes.iter().map(Group::Apart).collect() } else { groups(rounds) };
         for group in groups {
             let (group, refused) = match group {
-                Group::Apart(change) => (vec![change], write_apart(&mut database, change, self.now()).await?),
+                Group::Apart(change) => {
+                    (vec![change], write_apart(&mut database, change, self.now(), has_deliveries).await?)
+                }
                 Group::Together(round) => {
-                    let Some(refused) = write_together(&mut database, &round, self.now()).await? else {
+                    let Some(refused) = write_together(&mut database, &round, self.now(), has_deliveries).await? else {
                         database.rollback().await?;
                         return Ok(None);
                     };
                     (round, refused)
                 }
-            let places: Vec<_> = group.iter().map(|change| place(changes, change)).collect();
-            let refused = if apart {
-                write_apart(&mut database, &group, self.now(), has_deliveries).await?
-            } else {
-                write(&mut database, &group, self.now(), has_deliveries).await?
             };
             let refused: Vec<_> = refused.into_iter().map(|n| place(changes, group[n])).collect();
             explain(&mut database, changes, &refused, &mut verdicts).await?;
@@ -188,10 +177,8 @@ async fn write_apart(
     has_deliveries: &mut bool,
 ) -> Result<Vec<usize>, sqlx::Error> {
     let mut savepoint = connection.begin().await?;
-    match write_together(&mut savepoint, &[change], now).await {
+    match write_together(&mut savepoint, &[change], now, has_deliveries).await {
         Ok(Some(refused)) if refused.is_empty() => {
-    match write(&mut savepoint, change, now, has_deliveries).await {
-        Ok(refused) if refused.is_empty() => {
             savepoint.commit().await?;
             Ok(refused)
         }
@@ -214,11 +201,12 @@ async fn write_together(
     connection: &mut PgConnection,
     round: &[&ChangeSet],
     now: DateTime<Utc>,
+    has_deliveries: &mut bool,
 ) -> Result<Option<Vec<usize>>, sqlx::Error> {
     let mut refused = rest::write_orders(connection, round).await?;
     let places: Vec<_> = (0..round.len()).filter(|n| !refused.contains(n)).collect();
     let left: Vec<_> = places.iter().map(|n| round[*n]).collect();
-    let of_left = if left.is_empty() { Vec::new() } else { write(connection, &left, now).await? };
+    let of_left = if left.is_empty() { Vec::new() } else { write(connection, &left, now, has_deliveries).await? };
     if of_left.iter().any(|n| left[*n].order.is_some()) {
         return Ok(None);
     }

@@ -61,8 +61,7 @@ macro_rules! select {
 impl PgStore {
     /// The payables of a transaction, oldest first.
     pub(crate) async fn payables_of(&self, transaction: TransactionId) -> Result<Vec<Payable>, StoreError> {
-        let rows =
-            repeat(|| select!("WHERE transaction_id = $1 ORDER BY id", transaction.0).fetch_all(&self.reads));
+        let rows = repeat(|| select!("WHERE transaction_id = $1 ORDER BY id", transaction.0).fetch_all(&self.reads));
         rows.await?.into_iter().map(Payable::try_from).collect()
     }
 }

@@ -10,9 +10,7 @@ use psp_domain::{ChangeSet, OrderWrite, TransactionWrite, Verdict, batch};
 use sqlx::{Connection, SqliteConnection};
 
 use crate::connection::{Durability, SqliteStore, commit, millis, unavailable};
-use crate::{
-    attempts, balances, card_tokens, counts, idempotency, orders, payables, queue, refunds, transactions,
-};
+use crate::{attempts, balances, card_tokens, counts, idempotency, orders, payables, queue, refunds, transactions};
 
 #[async_trait]
 impl Store for SqliteStore {

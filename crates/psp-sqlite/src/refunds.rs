@@ -49,11 +49,8 @@ pub(crate) const SEND_CHECKS: &str = concat!(
     ")"
 );
 
-pub(crate) const MOVE_CHECKS: &str = concat!(
-    "UPDATE refunds SET check_at = ?1 + min(max(?1 - created_at, ?3), ?4) WHERE id IN (",
-    due!(),
-    ")"
-);
+pub(crate) const MOVE_CHECKS: &str =
+    concat!("UPDATE refunds SET check_at = ?1 + min(max(?1 - created_at, ?3), ?4) WHERE id IN (", due!(), ")");
 
 pub(crate) const OVERDUE: &str = "SELECT count(*) FROM refunds WHERE status = 'pending' AND created_at < ?";
 

@@ -212,14 +212,10 @@ impl SqliteStore {
         let take = sqlx::query(TAKE).bind(from.0).bind(from.1).bind(to.0).bind(to.1);
         let payables = take.execute(&mut *connection).await?.rows_affected();
         sqlx::query(PAY).bind(now).execute(&mut *connection).await?;
-        sqlx::query(PAYABLE_EVENTS).bind(&*prefix).bind(now).execute(&mut *connection).await?;
-        sqlx::query(FINISH).bind(now).execute(&mut *connection).await?;
-        let finished = sqlx::query(TRANSACTION_EVENTS).bind(&*prefix).bind(now).execute(&mut *connection).await?;
-        let transactions = finished.rows_affected();
         let is_heard: bool = sqlx::query_scalar(has_endpoints!()).fetch_one(&mut *connection).await?;
         insert_events(connection, PAYABLE_EVENTS, &prefix, now, is_heard).await?;
-        let transactions = sqlx::query(FINISH).bind(now).execute(&mut *connection).await?.rows_affected();
-        insert_events(connection, TRANSACTION_EVENTS, &prefix, now, is_heard).await?;
+        sqlx::query(FINISH).bind(now).execute(&mut *connection).await?;
+        let transactions = insert_events(connection, TRANSACTION_EVENTS, &prefix, now, is_heard).await?;
         sqlx::query(MOVE_BALANCES).execute(&mut *connection).await?;
         sqlx::query(COUNT_AMOUNTS).bind(chunk.run_id.0).execute(&mut *connection).await?;
         let sql = "UPDATE settlement_chunks SET settled_at = ?, payables = ?, transactions = ? \
@@ -231,22 +227,21 @@ impl SqliteStore {
     }
 }
 
-/// Writes the events of a chunk; where someone may hear of them, reads them back to make their deliveries.
+/// Writes the events of a chunk, and says how many; where someone may hear of them, reads them back to make their deliveries.
 async fn insert_events(
     connection: &mut SqliteConnection,
     events: [&'static str; 2],
     prefix: &[u8],
     now: i64,
     is_heard: bool,
-) -> Result<(), sqlx::Error> {
+) -> Result<u64, sqlx::Error> {
     let [insert, insert_returning] = events;
     if !is_heard {
-        sqlx::query(insert).bind(prefix).bind(now).execute(connection).await?;
-        return Ok(());
+        return Ok(sqlx::query(insert).bind(prefix).bind(now).execute(connection).await?.rows_affected());
     }
     let query = sqlx::query_as(insert_returning).bind(prefix).bind(now);
     let rows: Vec<(Uuid, String, String)> = query.fetch_all(&mut *connection).await?;
     let new = rows.iter().map(|(id, customer, kind)| (*id, &**customer, &**kind, now));
     deliveries::fan_out(connection, new).await?;
-    Ok(())
+    Ok(rows.len() as u64)
 }

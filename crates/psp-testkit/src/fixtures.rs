@@ -3,14 +3,10 @@
 use chrono::{DateTime, Utc};
 use psp_domain::ports::{Clock, IdGenerator, SystemClock, UuidV7Generator};
 use psp_domain::{
-    Attempt, AttemptReference, AttemptState, Card, CardNumber, ChangeSet, Currency, CustomerId, FeeRules, Fingerprint,
-    GatewayReference, IdempotencyRecord, Installments, Money, Named, NewOrder, NewTransaction, Order, OrderLink,
-    OrderTransition, OrderWrite, PaymentMethod, SealedCard, StoredAnswer, Transaction, TransactionKind,
-    TransactionWrite, Transition,
     Attempt, AttemptReference, AttemptState, Card, CardNumber, ChangeSet, Currency, CustomerId, EndpointId,
     EndpointStatus, EventKind, FeeRules, Fingerprint, GatewayReference, IdempotencyRecord, Installments, Money, Named,
-    NewTransaction, PaymentMethod, SealedCard, SealedSecret, StoredAnswer, Transaction, TransactionKind, Transition,
-    WebhookEndpoint,
+    NewOrder, NewTransaction, Order, OrderLink, OrderTransition, OrderWrite, PaymentMethod, SealedCard, SealedSecret,
+    StoredAnswer, Transaction, TransactionKind, TransactionWrite, Transition, WebhookEndpoint,
 };
 
 /// The card of the documentation's example.

@@ -22,11 +22,9 @@ use std::time::Duration;
 
 use psp_domain::ports::UuidV7Generator;
 use psp_domain::ports::{
-    AttemptStore, BalanceReader, CallbackStore, CardTokenStore, DeadLetters, GatewayStore, IdempotencyStore,
-    OrderReader, PayableReader, Queue, RefundStore, SealedCards, SettlementStore, Store, TransactionReader,
     AttemptStore, BalanceReader, CallbackStore, CardTokenStore, DeadLetters, DeliveryStore, EndpointStore, EventStore,
-    GatewayStore, IdempotencyStore, PayableReader, Queue, SealedCards, SettlementStore, Store, TransactionReader,
-    VaultKeyStore,
+    GatewayStore, IdempotencyStore, OrderReader, PayableReader, Queue, RefundStore, SealedCards, SettlementStore,
+    Store, TransactionReader, VaultKeyStore,
 };
 use psp_domain::usecases::Sources;
 

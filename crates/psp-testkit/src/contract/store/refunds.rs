@@ -252,7 +252,8 @@ pub async fn a_race_to_end_a_refund_has_one_winner(ports: Ports) {
         let transaction = approved(&ports, "123", 1000, 1).await;
         let refund = ask(&ports, &transaction, None).await;
         let of = loaded(&ports, refund.id).await;
-        let end = |n: u32| if (n + round) % 2 == 0 { completion(of.clone(), &ports) } else { refusal(of.clone(), &ports) };
+        let end =
+            |n: u32| if (n + round) % 2 == 0 { completion(of.clone(), &ports) } else { refusal(of.clone(), &ports) };
         let changes: Vec<_> = (0..16).map(end).collect();
         let verdicts = race(&ports, changes.iter().cloned()).await;
         let winners: Vec<_> = (0..16).filter(|n| verdicts[*n] == Verdict::Applied).collect();
