@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
@@ -189,6 +190,18 @@ pub struct Event {
     pub data: String,
 }
 
+/// An event as everyone outside sees it: the API and webhooks alike.
+#[derive(Serialize)]
+struct Envelope<'e> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    timestamp: String,
+    id: MessageId,
+    aggregate_id: Uuid,
+    sequence: i64,
+    data: &'e RawValue,
+}
+
 /// The data of every `transaction.*` and `payment.*` event. The settlement of payables in bulk writes the same in SQL.
 #[derive(Serialize)]
 struct TransactionData<'a> {
@@ -230,6 +243,19 @@ struct OrderData<'a> {
 }
 
 impl Event {
+    /// The event as JSON: `type`, `timestamp` (RFC 3339, milliseconds), `id`, `aggregate_id`, `sequence` and `data`. The same to
+    /// the byte wherever it is told, so that a receiver of webhooks finds in the API what it was sent.
+    pub fn to_json(&self) -> String {
+        to_json(&Envelope {
+            kind: self.kind.as_str(),
+            timestamp: self.occurred_at.to_rfc3339_opts(SecondsFormat::Millis, true),
+            id: self.id,
+            aggregate_id: self.aggregate_id,
+            sequence: self.sequence,
+            data: serde_json::from_str(&self.data).unwrap_or(RawValue::NULL),
+        })
+    }
+
     /// An event about a transaction in its new state; its sequence is the transaction's.
     pub(crate) fn of_transaction(id: MessageId, kind: EventKind, transaction: &Transaction) -> Self {
         Self::of_refund(id, kind, transaction, None)

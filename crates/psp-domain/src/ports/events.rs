@@ -2,7 +2,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::StoreError;
-use crate::{CustomerId, Event, EventFilter, MessageId, Page, PageRequest};
+use crate::{CustomerId, EndpointId, Event, EventFilter, MessageId, Page, PageRequest};
 
 /// Reads, replays and forgets events; they are written by change sets.
 #[async_trait]
@@ -35,6 +35,8 @@ pub enum ReplayTo {
     Webhooks {
         /// Also what was delivered.
         delivered: bool,
+        /// To this endpoint alone; to all of them where none is named.
+        endpoint_id: Option<EndpointId>,
     },
     /// To their queues, those that have one: handlers are idempotent. Pending ones and dead letters stay as they are.
     Queues,
