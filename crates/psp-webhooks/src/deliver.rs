@@ -17,7 +17,7 @@ use crate::body::body_of;
 use crate::client::{Outgoing, WebhookClient};
 use crate::conclude::conclude;
 use crate::metrics::Metrics;
-use crate::places::{Place, Places};
+use crate::places::Places;
 use crate::secrets::Secrets;
 
 /// What a deliverer may use.
@@ -236,8 +236,7 @@ impl Round {
                 Err(error) => {
                     let pause = (options.poll * 2u32.saturating_pow(failures)).min(MAX_PAUSE);
                     failures += 1;
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, ?pause, "claiming deliveries failed");
+                    tracing::error!(error = &error as &dyn std::error::Error, ?pause, "claiming deliveries failed");
                     let _ = timeout(pause, stop.cancelled()).await;
                 }
             }
@@ -259,7 +258,7 @@ impl Round {
             let Some(place) = places.take(&due.endpoint).await else { return };
             let (deliverer, done) = (Arc::clone(&self.deliverer), self.done.clone());
             let delivery = async move {
-                let _in_flight = InFlight::new(&deliverer.metrics, place);
+                let (_place, _in_flight) = (place, InFlight::new(&deliverer.metrics));
                 deliverer.deliver(due, done).await;
             };
             self.tasks.spawn(self.abandon.clone().run_until_cancelled_owned(delivery));
@@ -268,12 +267,12 @@ impl Round {
 }
 
 /// Counted while it is held, however it ends.
-struct InFlight<'m>(&'m Metrics, Place);
+struct InFlight<'m>(&'m Metrics);
 
 impl<'m> InFlight<'m> {
-    fn new(metrics: &'m Metrics, place: Place) -> Self {
+    fn new(metrics: &'m Metrics) -> Self {
         metrics.in_flight.increment(1.0);
-        Self(metrics, place)
+        Self(metrics)
     }
 }
 

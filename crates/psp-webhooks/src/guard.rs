@@ -18,7 +18,7 @@ pub enum Reach {
 
 /// Ranges by their first address and the length of their prefix, in bits.
 const REFUSED_V4: [(Ipv4Addr, u32); 15] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),       // this network
+    (Ipv4Addr::UNSPECIFIED, 8),           // this network
     (Ipv4Addr::new(10, 0, 0, 0), 8),      // private
     (Ipv4Addr::new(100, 64, 0, 0), 10),   // shared by carriers' customers
     (Ipv4Addr::new(127, 0, 0, 0), 8),     // loopback

@@ -1,0 +1,65 @@
+//! Many endpoints, some of which hang.
+
+use std::time::Duration;
+
+use psp_domain::DeliveryStatus;
+
+use crate::receiver::{Receiver, status};
+use crate::support::{Case, eventually};
+
+#[tokio::test]
+async fn an_endpoint_that_hangs_does_not_delay_the_others() {
+    let mut case = Case::default();
+    case.options.concurrency = 16;
+    let (hanging, good) = (Receiver::hanging().await, Receiver::saying(200).await);
+    let (slow, _) = case.endpoint(&hanging.url()).await;
+    let mut events = Vec::new();
+    for _ in 0..50 {
+        events.push(case.event().await);
+    }
+    // All that waits for the one that hangs has been due for longer.
+    case.clock.advance(Duration::from_secs(1));
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        others.push(case.endpoint(&good.url()).await.0);
+    }
+    for _ in 0..20 {
+        events.push(case.event().await);
+    }
+    let _working = case.start();
+    eventually(async || good.count() == 60).await;
+    for (event, endpoint) in events[50..].iter().flat_map(|event| others.iter().map(move |e| (event, e))) {
+        assert_eq!(case.attempted(*event, endpoint, 1).await.status, DeliveryStatus::Delivered);
+    }
+    assert!((5..=10).contains(&hanging.in_hand()), "{}", hanging.in_hand());
+    assert_eq!(case.delivery(events[0], &slow).await.status, DeliveryStatus::Pending);
+}
+
+#[tokio::test]
+async fn no_more_are_in_hand_than_allowed_and_all_are_delivered_once() {
+    let mut case = Case::default();
+    (case.options.concurrency, case.options.per_endpoint) = (8, 3);
+    let slowly = |_| -> futures::future::BoxFuture<'static, _> {
+        Box::pin(async {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            status(200)
+        })
+    };
+    let receivers = [Receiver::answering(slowly).await, Receiver::answering(slowly).await];
+    for receiver in &receivers {
+        case.endpoint(&receiver.url()).await;
+    }
+    for _ in 0..100 {
+        case.event().await;
+    }
+    let working = case.start();
+    eventually(async || receivers.iter().all(|receiver| receiver.count() >= 100)).await;
+    working.stop.cancel();
+    working.task.await.unwrap();
+    for receiver in &receivers {
+        assert!((1..=3).contains(&receiver.most_in_hand()), "{}", receiver.most_in_hand());
+        assert_eq!(receiver.count(), 100);
+    }
+}
