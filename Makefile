@@ -66,9 +66,10 @@ logs: ## Follow the logs of the containers
 doc: ## Build the documentation of the library
 	cargo doc --no-deps --workspace --open
 
-tools: ## Install the test runner and the tests' servers where they are missing
+tools: ## Install the test runner, the tests' servers and receivers where they are missing
 	@command -v cargo-nextest >/dev/null || cargo install cargo-nextest --locked --version $(NEXTEST_VERSION)
 	@crates/psp-testkit/install-servers.sh
+	@crates/psp-webhooks/install-receivers.sh
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14

@@ -10,6 +10,7 @@ mod leases;
 mod receiver;
 mod schedule;
 mod signatures;
+mod standard_webhooks;
 mod stopping;
 mod support;
 mod tls;

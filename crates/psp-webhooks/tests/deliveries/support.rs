@@ -87,11 +87,23 @@ pub(crate) fn tls_of(roots: rustls::RootCertStore) -> rustls::ClientConfig {
 }
 
 impl Default for Case {
-    /// On this machine, without jitter.
+    /// By the test's clock.
     fn default() -> Self {
         let clock = Arc::new(FixedClock::default());
+        Self::of(clock.clone(), clock)
+    }
+}
+
+impl Case {
+    /// By another clock than the memory's, which is far behind: what it keeps is due.
+    pub(crate) fn by(clock: Arc<dyn Clock>) -> Self {
+        Self::of(Arc::default(), clock)
+    }
+
+    /// On this machine, without jitter.
+    fn of(clock: Arc<FixedClock>, others: Arc<dyn Clock>) -> Self {
         let memory = Arc::new(Memory::new(clock.clone()));
-        let sources = Sources { clock: clock.clone(), ids: Arc::new(UuidV7Generator) };
+        let sources = Sources { clock: others, ids: Arc::new(UuidV7Generator) };
         let (vault, rules) = (Arc::new(PlainVault), UrlRules { reach: Reach::Loopback });
         let endpoints = WebhookEndpoints::new(
             memory.clone(),
