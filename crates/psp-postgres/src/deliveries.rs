@@ -227,19 +227,22 @@ impl PgStore {
         &self,
         ids: &[Uuid],
         delivered: bool,
+        endpoint_id: Option<EndpointId>,
         replay: Replay,
     ) -> Result<u64, StoreError> {
+        let endpoint_id = endpoint_id.map(|id| id.0);
         if replay.is_dry_run {
             let count = repeat(|| {
                 let query = sqlx::query_scalar!(
                     r#"SELECT count(*) AS "count!" FROM outbox AS e
                     JOIN webhook_endpoints AS w ON w.customer_id = e.customer_id AND w.status = 'enabled'
-                        AND (w.events = '{}' OR e.kind = ANY (w.events))
+                        AND (w.events = '{}' OR e.kind = ANY (w.events)) AND ($3::uuid IS NULL OR w.id = $3)
                     LEFT JOIN webhook_deliveries AS d ON d.event_id = e.id AND d.event_id = ANY ($1)
                         AND d.endpoint_id = w.id
                     WHERE e.id = ANY ($1) AND (d.status IS NULL OR d.status = 'failed' OR (d.status = 'delivered' AND $2))"#,
                     ids,
-                    delivered
+                    delivered,
+                    endpoint_id
                 );
                 query.fetch_one(&self.reads)
             });
@@ -253,14 +256,15 @@ impl PgStore {
                  INSERT INTO webhook_deliveries AS old (event_id, endpoint_id, status, due_at, created_at, updated_at) \
                  SELECT e.id, w.id, 'pending', $3, $3, $3 FROM events AS e JOIN webhook_endpoints AS w \
                     ON w.customer_id = e.customer_id AND w.status = 'enabled' \
-                        AND (w.events = '{}' OR e.kind = ANY (w.events)) \
+                        AND (w.events = '{}' OR e.kind = ANY (w.events)) AND ($4::uuid IS NULL OR w.id = $4) \
                  ORDER BY e.id, w.id \
                  ON CONFLICT (event_id, endpoint_id) DO UPDATE SET status = excluded.status, due_at = excluded.due_at, \
                     tries = 0, lease = old.lease + 1, updated_at = excluded.updated_at \
                  WHERE old.status = 'failed' OR (old.status = 'delivered' AND $2)",
                 ids,
                 delivered,
-                replay.now
+                replay.now,
+                endpoint_id
             );
             query.execute(&self.writes)
         });

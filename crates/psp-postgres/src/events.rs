@@ -108,7 +108,9 @@ impl EventStore for PgStore {
         ids.truncate(limit as usize);
         let replayed = match replay.to {
             _ if ids.is_empty() => 0,
-            ReplayTo::Webhooks { delivered } => self.replay_to_webhooks(&ids, delivered, replay).await?,
+            ReplayTo::Webhooks { delivered, endpoint_id } => {
+                self.replay_to_webhooks(&ids, delivered, endpoint_id, replay).await?
+            }
             ReplayTo::Queues => self.replay_to_queues(&ids, replay).await?,
         };
         let last = ids.last().filter(|_| more).map(|id| MessageId(*id));

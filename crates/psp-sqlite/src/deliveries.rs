@@ -160,11 +160,11 @@ pub(crate) const REDELIVER: &str = concat!(
     start_anew!()
 );
 
-/// Events and the endpoints that they are delivered to.
+/// Events and the endpoints that they are delivered to, or the one that is asked for.
 macro_rules! replayed {
     () => {
         "FROM json_each(?1) AS asked CROSS JOIN outbox AS e ON e.id = unhex(asked.value) \
-         CROSS JOIN webhook_endpoints AS w ON w.customer_id = e.customer_id"
+         CROSS JOIN webhook_endpoints AS w ON w.customer_id = e.customer_id AND (?3 IS NULL OR w.id = ?3)"
     };
 }
 
@@ -178,7 +178,7 @@ pub(crate) const COUNT_REPLAYED: &str = concat!(
 
 pub(crate) const REPLAY: &str = concat!(
     "INSERT INTO webhook_deliveries (event_id, endpoint_id, status, due_at, created_at, updated_at) \
-     SELECT e.id, w.id, 'pending', ?3, ?3, ?3 ",
+     SELECT e.id, w.id, 'pending', ?4, ?4, ?4 ",
     replayed!(),
     " WHERE ",
     receives!("e.kind"),

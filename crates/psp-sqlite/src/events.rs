@@ -182,8 +182,9 @@ impl SqliteStore {
         let now = millis(replay.now);
         if replay.is_dry_run {
             let count = match replay.to {
-                ReplayTo::Webhooks { delivered } => {
-                    sqlx::query_scalar(deliveries::COUNT_REPLAYED).bind(ids).bind(delivered)
+                ReplayTo::Webhooks { delivered, endpoint_id } => {
+                    let query = sqlx::query_scalar(deliveries::COUNT_REPLAYED).bind(ids).bind(delivered);
+                    query.bind(endpoint_id.map(|id| id.0))
                 }
                 ReplayTo::Queues => sqlx::query_scalar(COUNT_MESSAGES).bind(ids),
             };
@@ -193,8 +194,9 @@ impl SqliteStore {
         let mut writer = self.writer().await?;
         let mut database = writer.begin(Durability::Full).await?;
         match replay.to {
-            ReplayTo::Webhooks { delivered } => {
-                let query = sqlx::query(deliveries::REPLAY).bind(ids).bind(delivered).bind(now);
+            ReplayTo::Webhooks { delivered, endpoint_id } => {
+                let query = sqlx::query(deliveries::REPLAY).bind(ids).bind(delivered);
+                let query = query.bind(endpoint_id.map(|id| id.0)).bind(now);
                 let count = query.execute(&mut *database).await.map_err(unavailable)?.rows_affected();
                 commit(database).await?;
                 drop(writer);

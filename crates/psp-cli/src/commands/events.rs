@@ -35,7 +35,7 @@ async fn replay_all(wiring: &Wiring, args: &ReplayArgs) -> anyhow::Result<Replay
         to: Some(args.until.unwrap_or(now)),
     };
     let to = match args.to {
-        ReplayTarget::Webhook => ReplayTo::Webhooks { delivered: args.delivered },
+        ReplayTarget::Webhook => ReplayTo::Webhooks { delivered: args.delivered, endpoint_id: None },
         ReplayTarget::Queue => ReplayTo::Queues,
     };
     let replay = Replay { to, is_dry_run: !args.execute, now };

@@ -211,7 +211,7 @@ pub async fn replaying_to_webhooks_starts_what_failed_and_what_never_was(ports: 
     let due = |event: &Event| claimed.iter().filter(|due| due.event.id == event.id).cloned().collect::<Vec<_>>();
     conclude(&ports, &due(&failed[0]), DeliveryVerdict::Failed).await;
     conclude(&ports, &due(&delivered[0]), DeliveryVerdict::Delivered).await;
-    let to = ReplayTo::Webhooks { delivered: false };
+    let to = ReplayTo::Webhooks { delivered: false, endpoint_id: None };
     let expected = Replayed { events: 8, replayed: 2, last: None };
     assert_eq!(replay(&ports, &of("123"), to, false).await, expected);
     let mut again: Vec<_> = claim(&ports).await.into_iter().map(|due| (due.event.id, due.endpoint.id)).collect();
@@ -228,8 +228,14 @@ pub async fn replaying_to_webhooks_starts_what_was_delivered_only_when_asked_to(
     endpoint(&ports, "123", &[]).await;
     let written = declined(&ports, "123").await;
     conclude(&ports, &claim(&ports).await, DeliveryVerdict::Delivered).await;
-    assert_eq!(replay(&ports, &of("123"), ReplayTo::Webhooks { delivered: false }, false).await.replayed, 0);
-    assert_eq!(replay(&ports, &of("123"), ReplayTo::Webhooks { delivered: true }, false).await.replayed, 2);
+    assert_eq!(
+        replay(&ports, &of("123"), ReplayTo::Webhooks { delivered: false, endpoint_id: None }, false).await.replayed,
+        0
+    );
+    assert_eq!(
+        replay(&ports, &of("123"), ReplayTo::Webhooks { delivered: true, endpoint_id: None }, false).await.replayed,
+        2
+    );
     let again = claim(&ports).await;
     assert!(again.len() == 2 && again.iter().all(|due| (due.attempts, due.tries) == (1, 0)));
     assert!(written.iter().all(|event| again.iter().any(|due| due.event == *event)));
@@ -256,7 +262,11 @@ pub async fn a_replay_goes_on_after_its_last_event(ports: Ports) {
         declined(&ports, "123").await;
     }
     endpoint(&ports, "123", &[]).await;
-    let replay = Replay { to: ReplayTo::Webhooks { delivered: false }, is_dry_run: false, now: ports.clock.now() };
+    let replay = Replay {
+        to: ReplayTo::Webhooks { delivered: false, endpoint_id: None },
+        is_dry_run: false,
+        now: ports.clock.now(),
+    };
     let (mut after, mut batches) = (None, Vec::new());
     loop {
         let replayed = ports.events.replay_events(&of("123"), replay, after, 4).await.unwrap();
@@ -282,8 +292,8 @@ pub async fn a_dry_run_counts_the_same_and_writes_nothing(ports: Ports) {
     conclude(&ports, &claimed[1..2], DeliveryVerdict::Failed).await;
     acknowledge_all(&ports).await;
     for (to, count) in [
-        (ReplayTo::Webhooks { delivered: false }, 10),
-        (ReplayTo::Webhooks { delivered: true }, 1),
+        (ReplayTo::Webhooks { delivered: false, endpoint_id: None }, 10),
+        (ReplayTo::Webhooks { delivered: true, endpoint_id: None }, 1),
         (ReplayTo::Queues, 4),
     ] {
         let dry = replay(&ports, &of("123"), to, true).await;

@@ -24,8 +24,15 @@ impl State {
     }
 
     /// To how many endpoints an event is replayed.
-    fn replay_to_webhooks(&mut self, event: &Event, delivered: bool, replay: Replay) -> u64 {
+    fn replay_to_webhooks(
+        &mut self,
+        event: &Event,
+        delivered: bool,
+        endpoint_id: Option<EndpointId>,
+        replay: Replay,
+    ) -> u64 {
         let mut to = self.endpoints_for(event);
+        to.retain(|id| endpoint_id.is_none_or(|asked| asked == *id));
         to.retain(|id| match self.deliveries.get(&(event.id, *id)).map(|delivery| delivery.status) {
             None | Some(DeliveryStatus::Failed) => true,
             Some(DeliveryStatus::Delivered) => delivered,
@@ -82,7 +89,9 @@ impl EventStore for Memory {
         let mut replayed = Replayed { events: meant.len() as u64, ..Replayed::default() };
         for event in &meant {
             replayed.replayed += match replay.to {
-                ReplayTo::Webhooks { delivered } => state.replay_to_webhooks(event, delivered, replay),
+                ReplayTo::Webhooks { delivered, endpoint_id } => {
+                    state.replay_to_webhooks(event, delivered, endpoint_id, replay)
+                }
                 ReplayTo::Queues => u64::from(state.replay_to_queue(event, replay)),
             };
         }
