@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use metrics_exporter_prometheus::PrometheusHandle;
 use psp_domain::QueueName;
-use psp_domain::ports::QueueDepth;
+use psp_domain::ports::{DeliveryBacklog, QueueDepth};
 use psp_worker::RelayOptions;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -195,6 +195,13 @@ async fn start_worker(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mu
             (name.as_str(), Ok(()))
         });
     }
+    if let Some(deliverer) = wiring.deliverer().await? {
+        let stop = stop.clone();
+        parts.spawn(async move {
+            deliverer.deliver_until(stop).await;
+            ("webhook deliveries", Ok(()))
+        });
+    }
     let (sweeps, pause, stop) = (wiring.sweeps(), wiring.settings.sweep_interval, stop.clone());
     parts.spawn(async move {
         psp_jobs::sweep_until(&sweeps, pause, stop).await;
@@ -232,6 +239,11 @@ async fn measure(wiring: Arc<Wiring>, roles: Roles) {
     let mut ticks = tokio::time::interval(MEASURE);
     loop {
         ticks.tick().await;
+        if roles.worker
+            && let Ok(backlog) = wiring.store.deliveries.delivery_backlog(wiring.sources.clock.now()).await
+        {
+            record_backlog(&wiring, backlog);
+        }
         let outbox = wiring.store.queue.depths().await.unwrap_or_default();
         if wiring.settings.sqs.is_none() {
             record(&wiring, &outbox, "psp_queue_depth", "psp_dead_letters", "psp_queue_oldest_seconds");
@@ -245,6 +257,14 @@ async fn measure(wiring: Arc<Wiring>, roles: Roles) {
             record(&wiring, &depths, "psp_queue_depth", "psp_dead_letters", "psp_queue_oldest_seconds");
         }
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "gauges are floats; counts of deliveries and seconds fit 52 bits")]
+fn record_backlog(wiring: &Wiring, backlog: DeliveryBacklog) {
+    metrics::gauge!("psp_webhook_pending").set(backlog.pending as f64);
+    let now = wiring.sources.clock.now();
+    let seconds = backlog.oldest_due.map_or(0, |due| (now - due).num_seconds().max(0));
+    metrics::gauge!("psp_webhook_oldest_due_seconds").set(seconds as f64);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "gauges are floats; counts of messages and seconds fit 52 bits")]

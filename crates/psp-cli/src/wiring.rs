@@ -6,12 +6,13 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use psp_batch::{BatchOptions, BatchingStore};
 use psp_domain::ports::{
-    AttemptStore, BalanceReader, CallbackStore, CardTokenStore, DeadLetters, GatewayStore, Health, IdempotencyStore,
-    Leadership, Outbox, PayableReader, Queue, RequestFingerprint, SealedCards, SettlementStore, Store,
-    TransactionReader, VaultKeyStore,
+    AttemptStore, BalanceReader, CallbackStore, CardTokenStore, DeadLetters, DeliveryStore, EndpointStore, EventStore,
+    GatewayStore, Health, IdempotencyStore, Leadership, OrderReader, Outbox, PayableReader, Queue, RefundStore,
+    RequestFingerprint, SealedCards, SettlementStore, Store, TransactionReader, UrlPolicy, VaultKeyStore,
 };
 use psp_domain::usecases::{
-    AuthorizeTransaction, Callbacks, CancelTransaction, CreateTransaction, SettlePayables, Sources, TokenizeCard,
+    AuthorizeTransaction, Callbacks, CancelOrder, CancelTransaction, CreateTransaction, OrderSaga, PlaceOrder,
+    RefundOptions, RefundTransaction, SettlePayables, Sources, TokenizeCard, WebhookEndpoints,
 };
 use psp_domain::{GatewayRecord, QueueName};
 use psp_gateways::Directory;
@@ -21,6 +22,9 @@ use psp_rest::{RestOptions, RestPorts};
 use psp_sqlite::SqliteStore;
 use psp_sqs::SqsQueue;
 use psp_vault::{EnvelopeVault, FingerprintKey, KmsKeys, ReusedKeys};
+use psp_webhooks::{
+    ClientOptions, Deliverer, DeliveryOptions, DeliveryPorts, RandomSecrets, SystemResolver, UrlRules, WebhookClient,
+};
 use psp_worker::{ConsumerOptions, GatedQueue, RetryPolicy, RetryingStore};
 use tokio::sync::OnceCell;
 
@@ -306,6 +310,47 @@ impl Wiring {
         CancelTransaction::new(store, Arc::clone(&self.store.transactions), self.sources.clone())
     }
 
+    /// Delivers events to webhook endpoints; `None` where there are none.
+    pub(crate) async fn deliverer(&self) -> anyhow::Result<Option<Deliverer>> {
+        let Some(reach) = self.settings.webhook_reach else { return Ok(None) };
+        let defaults = ClientOptions::default();
+        let options = ClientOptions {
+            reach,
+            timeout: self.settings.webhook_timeout,
+            connect_timeout: defaults.connect_timeout.min(self.settings.webhook_timeout),
+            ..defaults
+        };
+        let tls = psp_webhooks::native_tls().context("the certificates that this machine trusts")?;
+        let client = WebhookClient::new(&options, tls, Arc::new(SystemResolver::default()))?;
+        let ports = DeliveryPorts {
+            deliveries: Arc::clone(&self.store.deliveries),
+            endpoints: Arc::clone(&self.store.endpoints),
+            vault: self.vault().await?,
+            sources: self.sources.clone(),
+        };
+        let options = DeliveryOptions {
+            concurrency: self.settings.webhook_concurrency,
+            per_endpoint: self.settings.webhook_endpoint_concurrency,
+            grace: self.settings.shutdown_grace.mul_f32(0.7),
+            ..DeliveryOptions::default()
+        };
+        Ok(Some(Deliverer::new(ports, client, self.settings.webhook_policy.clone(), options)))
+    }
+
+    async fn webhook_endpoints(&self) -> anyhow::Result<WebhookEndpoints> {
+        let urls: Arc<dyn UrlPolicy> = match self.settings.webhook_reach {
+            Some(reach) => Arc::new(UrlRules { reach }),
+            None => Arc::new(NoWebhooks),
+        };
+        Ok(WebhookEndpoints::new(
+            Arc::clone(&self.store.endpoints),
+            self.vault().await?,
+            urls,
+            Arc::new(RandomSecrets::default()),
+            self.sources.clone(),
+        ))
+    }
+
     pub(crate) async fn order_saga(&self) -> anyhow::Result<OrderSaga> {
         Ok(OrderSaga::new(
             Arc::clone(&self.batching) as _,
@@ -338,6 +383,7 @@ impl Wiring {
     pub(crate) fn sweeps(&self) -> Sweeps {
         Sweeps {
             attempts: Arc::clone(&self.store.attempts),
+            refunds: Arc::clone(&self.store.refunds),
             queue: Arc::clone(&self.store.queue),
             clock: Arc::clone(&self.sources.clock),
             least: self.settings.authorize.check_after,
@@ -369,10 +415,26 @@ impl Wiring {
             self.sources.clone(),
         );
         let sources = self.sources.clone();
-        let (store, transactions) = (Arc::clone(&self.batching), Arc::clone(&self.store.transactions));
         let ports = RestPorts {
             create: Arc::new(create),
-            cancel: Arc::new(CancelTransaction::new(store, transactions, sources.clone())),
+            cancel: Arc::new(self.cancel()),
+            refund: Arc::new(self.refund().await?),
+            place_order: Arc::new(PlaceOrder::new(
+                Arc::clone(&self.batching) as _,
+                Arc::clone(&self.store.keys),
+                sources.clone(),
+            )),
+            cancel_order: Arc::new(CancelOrder::new(
+                Arc::clone(&self.batching) as _,
+                Arc::clone(&self.store.orders),
+                sources.clone(),
+            )),
+            orders: Arc::clone(&self.store.orders),
+            refunds: Arc::clone(&self.store.refunds),
+            events: Arc::clone(&self.store.events),
+            deliveries: Arc::clone(&self.store.deliveries),
+            endpoints: Arc::clone(&self.store.endpoints),
+            keep_endpoints: Arc::new(self.webhook_endpoints().await?),
             tokenize: Arc::new(TokenizeCard::new(Arc::clone(&self.store.tokens), vault, sources)),
             callbacks: Arc::new(self.callbacks().await?),
             gateways: self.directory().await?,
@@ -394,6 +456,15 @@ impl Wiring {
             ids: Arc::clone(&self.sources.ids),
         };
         Ok((ports, options))
+    }
+}
+
+/// Nothing is delivered from here.
+struct NoWebhooks;
+
+impl UrlPolicy for NoWebhooks {
+    fn check(&self, _url: &str) -> Result<String, String> {
+        Err("there are no webhooks here: PSP_WEBHOOK_REACH is none".to_owned())
     }
 }
 

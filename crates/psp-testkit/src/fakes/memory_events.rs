@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use psp_domain::ports::{EventStore, Replay, ReplayTo, Replayed, StoreError};
-use psp_domain::{CustomerId, DeliveryStatus, Event, EventFilter, MessageId, Page, PageRequest};
+use psp_domain::{CustomerId, DeliveryStatus, EndpointId, Event, EventFilter, MessageId, Page, PageRequest};
 
 use super::Memory;
 use super::memory_queue::Stored;
