@@ -8,8 +8,9 @@ use psp_domain::Currency;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::answers::Parameters;
 use crate::page::JSON;
-use crate::problem::{Fault, Problem, ProblemBody};
+use crate::problem::{Fault, Problem};
 use crate::request::{CustomerHeaders, customer};
 use crate::state::App;
 
@@ -56,7 +57,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ReadQuery {
     params(CustomerHeaders, BalanceQuery),
     responses(
         (status = 200, description = "The balance; zero where there are no payables", body = BalanceBody),
-        (status = 422, description = "Invalid parameters, all of them", body = ProblemBody, content_type = "application/problem+json"),
+        Parameters,
     )
 )]
 pub(crate) async fn find(

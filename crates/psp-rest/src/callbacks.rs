@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use crate::answers::{AnyAnswer, AnyBody};
 use crate::fields::{MajorAmount, major_amount_schema};
 use crate::format::Body;
 use crate::problem::{Problem, ProblemBody};
@@ -93,15 +94,12 @@ pub(crate) struct SignatureHeaders {
     request_body = CallbackSchema,
     responses(
         (status = 202, description = "Durable, or known already", body = AcceptedBody),
-        (status = 400, description = "Malformed JSON or XML, or XML with a DOCTYPE", body = ProblemBody, content_type = "application/problem+json"),
         (status = 401, description = "Not signed by the transaction's gateway, or too long ago; the problem's `type` tells which", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "No such transaction", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 406, description = "`Accept` takes neither JSON nor XML", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "The transaction has ended, or has as many callbacks as are kept, and this was not known; the problem's `type` tells which", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 413, description = "Body over 64 KiB", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 415, description = "Body neither JSON nor XML in UTF-8 by its content type", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "Invalid fields, all of them", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "The transaction's gateway is not configured here: ask again later", body = ProblemBody, content_type = "application/problem+json"),
+        AnyBody, AnyAnswer,
     )
 )]
 pub(crate) async fn receive(

@@ -12,11 +12,12 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::answers::{JsonBody, Keyed};
 use crate::creation::{self, Answered, Reading, in_task, lengths_and, stored, tokenize_problem};
 use crate::fields::CardFields;
 use crate::idempotency::{self, IdempotencyHeader};
 use crate::payments::FAMILY;
-use crate::problem::{Fault, Problem, ProblemBody};
+use crate::problem::{Fault, Problem};
 use crate::request::{JsonBytes, OptionalCustomerHeaders, customer_or_default};
 use crate::state::App;
 
@@ -68,14 +69,8 @@ pub(crate) struct CardTokenBody<'c> {
     params(OptionalCustomerHeaders, IdempotencyHeader),
     request_body = NewCardTokenSchema,
     responses(
-        (status = 201, description = "Kept", body = CardTokenBody, headers(
-            ("idempotency-replayed" = bool, description = "`true` on an answer that was given before; absent otherwise"),
-        )),
-        (status = 400, description = "Malformed JSON", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The first request with this key is still in flight", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 413, description = "Body over 64 KiB", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 415, description = "Body not JSON by its content type", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "Invalid fields or headers, all of them; or the key came with another request before", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 201, description = "Kept", body = CardTokenBody),
+        JsonBody, Keyed,
     )
 )]
 pub(crate) async fn create(

@@ -2,6 +2,7 @@
 //!
 //! Every response passes [`middleware`]: request id, limits, metrics, one line of log, the body of problems.
 
+mod answers;
 mod balance;
 mod callbacks;
 mod card_tokens;

@@ -238,7 +238,12 @@ mod tests {
     fn every_documented_route_has_metrics_of_its_own() {
         let document = crate::openapi();
         let count = document.paths.paths.iter().map(|(path, item)| {
-            let operations = [(Method::GET, &item.get), (Method::POST, &item.post)];
+            let operations = [
+                (Method::GET, &item.get),
+                (Method::POST, &item.post),
+                (Method::PATCH, &item.patch),
+                (Method::DELETE, &item.delete),
+            ];
             let documented = operations.into_iter().filter(|(_, operation)| operation.is_some());
             documented.map(|(method, _)| assert!(ROUTES.contains(&(method, path.as_str())), "{path}")).count()
         });

@@ -6,19 +6,17 @@ use axum::http::header;
 use axum::routing::get;
 use utoipa::OpenApi as _;
 use utoipa::openapi::header::{Header, HeaderBuilder};
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path::{Operation, Parameter};
 use utoipa::openapi::xml::{Xml, XmlBuilder};
-use utoipa::openapi::{
-    Content, ContentBuilder, ObjectBuilder, OpenApi, Ref, RefOr, Response as OpenApiResponse, ResponseBuilder, Schema,
-    Type,
-};
+use utoipa::openapi::{Content, ObjectBuilder, OpenApi, RefOr, Schema, Type};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use crate::answers::problem;
 use crate::format::{Format, SPEAK_XML};
 use crate::page::JSON;
-use crate::problem::XML_NAMESPACE;
+use crate::problem::{ProblemBody, XML_NAMESPACE};
 use crate::state::App;
 use crate::{balance, callbacks, card_tokens, gateways, health, payables, payments, transactions, transfers};
 
@@ -33,7 +31,8 @@ use crate::{balance, callbacks, card_tokens, gateways, health, payables, payment
         (name = "payables", description = "What is owed for approved payments"),
         (name = "gateways", description = "Who is asked for approval"),
         (name = "health", description = "For load balancers"),
-    )
+    ),
+    components(schemas(ProblemBody))
 )]
 struct Document;
 
@@ -65,7 +64,8 @@ pub fn openapi() -> OpenApi {
     let schemas = document.components.as_ref().map(|components| components.schemas.clone()).unwrap_or_default();
     for (path, item) in &mut document.paths.paths {
         let root = SPEAK_XML.iter().find(|(speaks, _)| speaks == path).map(|(_, root)| *root);
-        for operation in [item.get.as_mut(), item.post.as_mut()].into_iter().flatten() {
+        let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().filter_map(Option::as_mut) {
             complete(operation);
             if let Some(root) = root {
                 add_xml(operation, root, &schemas);
@@ -75,10 +75,15 @@ pub fn openapi() -> OpenApi {
     document
 }
 
-/// Adds what the middleware gives to every answer, and the failures that every resource has.
+/// Adds what the middleware gives to every answer, the headers that parameters bring about, and the failures that every
+/// resource has.
 fn complete(operation: &mut Operation) {
     let responses = &mut operation.responses.responses;
-    if operation.parameters.is_some() {
+    let parameters = operation.parameters.as_deref();
+    let is_named = |parameter: &RefOr<Parameter>, name| matches!(parameter, RefOr::T(p) if p.name == name);
+    let takes = |name| parameters.is_some_and(|parameters| parameters.iter().any(|p| is_named(p, name)));
+    let (is_keyed, is_page) = (takes("idempotency-key"), takes("cursor"));
+    if parameters.is_some() {
         let failures = [
             ("422", "Invalid headers or parameters, all of them"),
             ("500", "A fault of ours: the log has it under the request's id"),
@@ -92,6 +97,14 @@ fn complete(operation: &mut Operation) {
         let RefOr::T(response) = response else { continue };
         let id = header("The request's id, given or made", Type::String);
         response.headers.insert("x-request-id".to_owned(), id.into());
+        if is_keyed && status.starts_with('2') {
+            let replayed = header("`true` on an answer that was given before; absent otherwise", Type::Boolean);
+            response.headers.insert("idempotency-replayed".to_owned(), replayed.into());
+        }
+        if is_page && status == "200" {
+            let link = header("The next page, `rel=\"next\"`; absent on the last one", Type::String);
+            response.headers.insert("link".to_owned(), link.into());
+        }
         if matches!(status.as_str(), "409" | "503") {
             let seconds = header("When to try again, in seconds", Type::Integer);
             response.headers.insert("retry-after".to_owned(), seconds.into());
@@ -150,11 +163,6 @@ fn named(content: &RefOr<Content>, xml: &Xml, schemas: &Schemas) -> RefOr<Conten
         inner.schema = Some(RefOr::T(Schema::Object(object)));
     }
     content
-}
-
-fn problem(description: &str) -> OpenApiResponse {
-    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-    ResponseBuilder::new().description(description).content("application/problem+json", content).build()
 }
 
 fn header(description: &str, of: Type) -> Header {

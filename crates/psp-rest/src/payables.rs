@@ -10,8 +10,9 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::answers::{Missing, Parameters};
 use crate::page::{JSON, ListRequest, PageQuery};
-use crate::problem::{Problem, ProblemBody};
+use crate::problem::Problem;
 use crate::request::{Customer, CustomerHeaders, PathId};
 use crate::state::App;
 
@@ -88,10 +89,8 @@ impl<'p> From<&'p Payable> for PayableBody<'p> {
     operation_id = "listPayables",
     params(CustomerHeaders, PageQuery),
     responses(
-        (status = 200, description = "A page", body = Vec<PayableBody>, headers(
-            ("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one"),
-        )),
-        (status = 422, description = "Invalid parameters, all of them", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "A page", body = Vec<PayableBody>),
+        Parameters,
     )
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: ListRequest) -> Result<Response, Problem> {
@@ -109,7 +108,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: ListRequest) -> R
     params(CustomerHeaders, ("id" = Uuid, Path, description = "The payable")),
     responses(
         (status = 200, description = "The payable", body = PayableBody),
-        (status = 404, description = "None of this customer's", body = ProblemBody, content_type = "application/problem+json"),
+        Missing,
     )
 )]
 pub(crate) async fn find(

@@ -13,6 +13,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::answers::{JsonBody, Missing, Parameters};
 use crate::creation::{self, Answered, Family, in_task, lengths_and, stored};
 use crate::idempotency::{self, IdempotencyHeader};
 use crate::new_payment;
@@ -158,14 +159,10 @@ fn answer(transaction: &Transaction) -> StoredAnswer {
     params(OptionalCustomerHeaders, IdempotencyHeader),
     request_body = new_payment::NewPaymentSchema,
     responses(
-        (status = 202, description = "Durable", body = AcceptedBody, headers(
-            ("idempotency-replayed" = bool, description = "`true` on an answer that was given before; absent otherwise"),
-        )),
-        (status = 400, description = "Malformed JSON", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 202, description = "Durable", body = AcceptedBody),
         (status = 409, description = "The first request with this key is still in flight", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 413, description = "Body over 64 KiB", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 415, description = "Body not JSON by its content type", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "Invalid fields or headers, all of them, or a token that is spent; or the key came with another request before", body = ProblemBody, content_type = "application/problem+json"),
+        JsonBody,
     )
 )]
 pub(crate) async fn create(
@@ -185,10 +182,8 @@ pub(crate) async fn create(
     operation_id = "listPayments",
     params(OptionalCustomerHeaders, PageQuery),
     responses(
-        (status = 200, description = "A page", body = Vec<PaymentBody>, headers(
-            ("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one"),
-        )),
-        (status = 422, description = "Invalid parameters, all of them", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "A page", body = Vec<PaymentBody>),
+        Parameters,
     )
 )]
 pub(crate) async fn list(
@@ -209,7 +204,7 @@ pub(crate) async fn list(
     params(OptionalCustomerHeaders, ("id" = Uuid, Path, description = "The payment")),
     responses(
         (status = 200, description = "The payment", body = PaymentBody),
-        (status = 404, description = "None of this customer's", body = ProblemBody, content_type = "application/problem+json"),
+        Missing,
     )
 )]
 pub(crate) async fn find(
@@ -249,12 +244,10 @@ pub(crate) struct CancellationBody {
     operation_id = "cancelPayment",
     params(OptionalCustomerHeaders, IdempotencyHeader, ("id" = Uuid, Path, description = "The payment")),
     responses(
-        (status = 202, description = "Cancelled, or to be cancelled once the gateway has confirmed it", body = CancellationBody, headers(
-            ("idempotency-replayed" = bool, description = "`true` on an answer that was given before; absent otherwise"),
-        )),
-        (status = 404, description = "None of this customer's", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 202, description = "Cancelled, or to be cancelled once the gateway has confirmed it", body = CancellationBody),
         (status = 409, description = "It was approved or has ended otherwise; or the first request with this key is still in flight", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "Invalid headers, all of them; or the key came with another request before", body = ProblemBody, content_type = "application/problem+json"),
+        Missing,
     )
 )]
 pub(crate) async fn cancel(

@@ -11,11 +11,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::answers::{JsonBody, Keyed, Missing, Parameters};
 use crate::creation::{self, Family, stored};
 use crate::idempotency::IdempotencyHeader;
 use crate::new_transaction;
 use crate::page::{JSON, ListRequest, PageQuery};
-use crate::problem::{Problem, ProblemBody};
+use crate::problem::Problem;
 use crate::request::{Customer, CustomerHeaders, JsonBytes, PathId};
 use crate::state::App;
 
@@ -131,14 +132,8 @@ impl<'t> From<&'t Transaction> for TransactionBody<'t> {
     params(CustomerHeaders, IdempotencyHeader),
     request_body = new_transaction::NewTransactionSchema,
     responses(
-        (status = 201, description = "Durable", body = TransactionBody, headers(
-            ("idempotency-replayed" = bool, description = "`true` on an answer that was given before; absent otherwise"),
-        )),
-        (status = 400, description = "Malformed JSON", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The first request with this key is still in flight", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 413, description = "Body over 64 KiB", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 415, description = "Body not JSON by its content type", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "Invalid fields or headers, all of them; or the key came with another request before", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 201, description = "Durable", body = TransactionBody),
+        JsonBody, Keyed,
     )
 )]
 pub(crate) async fn create(
@@ -162,10 +157,8 @@ fn answer(transaction: &Transaction) -> StoredAnswer {
     operation_id = "listTransactions",
     params(CustomerHeaders, PageQuery),
     responses(
-        (status = 200, description = "A page", body = Vec<TransactionBody>, headers(
-            ("link" = String, description = "The next page, `rel=\"next\"`; absent on the last one"),
-        )),
-        (status = 422, description = "Invalid parameters, all of them", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "A page", body = Vec<TransactionBody>),
+        Parameters,
     )
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: ListRequest) -> Result<Response, Problem> {
@@ -183,7 +176,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: ListRequest) -> R
     params(CustomerHeaders, ("id" = Uuid, Path, description = "The transaction")),
     responses(
         (status = 200, description = "The transaction", body = TransactionBody),
-        (status = 404, description = "None of this customer's", body = ProblemBody, content_type = "application/problem+json"),
+        Missing,
     )
 )]
 pub(crate) async fn find(

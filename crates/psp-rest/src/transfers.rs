@@ -15,11 +15,12 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::answers::{AnyAnswer, AnyBody, Keyed, Missing};
 use crate::creation::{self, Asked, Family, Reading, marked, stored};
 use crate::fields::{MajorAmount, cardless_method, major_amount_schema, name_or_integer};
 use crate::format::{Body, Wanted};
 use crate::idempotency::IdempotencyHeader;
-use crate::problem::{Fault, Problem, ProblemBody};
+use crate::problem::{Fault, Problem};
 use crate::request::{CustomerOrDefault, OptionalCustomerHeaders, PathId, customer_or_default, no_card_number, parsed};
 use crate::state::App;
 
@@ -176,15 +177,8 @@ fn answer(transaction: &Transaction) -> StoredAnswer {
     params(OptionalCustomerHeaders, IdempotencyHeader),
     request_body = NewTransferSchema,
     responses(
-        (status = 202, description = "Durable", body = AcceptedBody, headers(
-            ("idempotency-replayed" = bool, description = "`true` on an answer that was given before; absent otherwise"),
-        )),
-        (status = 400, description = "Malformed JSON or XML, or XML with a DOCTYPE", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 406, description = "`Accept` takes neither JSON nor XML", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The first request with this key is still in flight", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 413, description = "Body over 64 KiB", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 415, description = "Body neither JSON nor XML in UTF-8 by its content type", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "Invalid fields or headers, all of them; or the key came with another request before", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 202, description = "Durable", body = AcceptedBody),
+        AnyBody, AnyAnswer, Keyed,
     )
 )]
 pub(crate) async fn create_deposit(
@@ -207,15 +201,8 @@ pub(crate) async fn create_deposit(
     params(OptionalCustomerHeaders, IdempotencyHeader),
     request_body = NewTransferSchema,
     responses(
-        (status = 202, description = "Durable", body = AcceptedBody, headers(
-            ("idempotency-replayed" = bool, description = "`true` on an answer that was given before; absent otherwise"),
-        )),
-        (status = 400, description = "Malformed JSON or XML, or XML with a DOCTYPE", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 406, description = "`Accept` takes neither JSON nor XML", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The first request with this key is still in flight", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 413, description = "Body over 64 KiB", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 415, description = "Body neither JSON nor XML in UTF-8 by its content type", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "Invalid fields or headers, all of them; or the key came with another request before", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 202, description = "Durable", body = AcceptedBody),
+        AnyBody, AnyAnswer, Keyed,
     )
 )]
 pub(crate) async fn create_withdrawal(
@@ -235,8 +222,7 @@ pub(crate) async fn create_withdrawal(
     params(OptionalCustomerHeaders, ("id" = Uuid, Path, description = "The deposit")),
     responses(
         (status = 200, description = "The deposit", body = TransferBody),
-        (status = 404, description = "None of this customer's", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 406, description = "`Accept` takes neither JSON nor XML", body = ProblemBody, content_type = "application/problem+json"),
+        AnyAnswer, Missing,
     )
 )]
 pub(crate) async fn find_deposit(
@@ -257,8 +243,7 @@ pub(crate) async fn find_deposit(
     params(OptionalCustomerHeaders, ("id" = Uuid, Path, description = "The withdrawal")),
     responses(
         (status = 200, description = "The withdrawal", body = TransferBody),
-        (status = 404, description = "None of this customer's", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 406, description = "`Accept` takes neither JSON nor XML", body = ProblemBody, content_type = "application/problem+json"),
+        AnyAnswer, Missing,
     )
 )]
 pub(crate) async fn find_withdrawal(
