@@ -1,9 +1,15 @@
-//! The failures that several routes share, as the OpenAPI document has them.
+//! What several routes answer: a body in JSON, and the failures that they share, as the OpenAPI document has them.
 
 use std::collections::BTreeMap;
 
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use utoipa::IntoResponses;
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response as Documented, ResponseBuilder};
+
+use crate::page::JSON;
+use crate::problem::Problem;
 
 /// Failures with their statuses, to be named among the responses of a route.
 macro_rules! failures {
@@ -12,7 +18,7 @@ macro_rules! failures {
         pub(crate) struct $name;
 
         impl IntoResponses for $name {
-            fn responses() -> BTreeMap<String, RefOr<Response>> {
+            fn responses() -> BTreeMap<String, RefOr<Documented>> {
                 [$(($status, $description)),+].map(|(status, told)| (status.to_owned(), problem(told).into())).into()
             }
         }
@@ -45,6 +51,11 @@ failures!(
     "422": "Invalid fields or headers, all of them; or the key came with another request before"
 );
 failures!(
+    /// Of headers and fields, where no idempotency key is taken.
+    Fields,
+    "422": "Invalid fields or headers, all of them"
+);
+failures!(
     /// Of parameters.
     Parameters,
     "422": "Invalid parameters, all of them"
@@ -56,7 +67,13 @@ failures!(
 );
 
 /// A problem that means that.
-pub(crate) fn problem(description: &str) -> Response {
+pub(crate) fn problem(description: &str) -> Documented {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     ResponseBuilder::new().description(description).content("application/problem+json", content).build()
+}
+
+/// A body in JSON.
+pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Result<Response, Problem> {
+    let json = serde_json::to_string(body).map_err(|_| Problem::internal())?;
+    Ok((status, [(header::CONTENT_TYPE, JSON)], json).into_response())
 }

@@ -89,6 +89,11 @@ impl MajorAmount {
     }
 }
 
+/// A decimal as a JSON number, without zeros at its end: no float comes near it.
+pub(crate) fn number(decimal: Decimal) -> Option<Box<RawValue>> {
+    RawValue::from_string(decimal.normalize().to_string()).ok()
+}
+
 fn unquoted(json: &str) -> &str {
     json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or(json)
 }

@@ -16,7 +16,7 @@ use psp_domain::CardNumber;
 
 use crate::format::Format;
 use crate::problem::{Chain, Problem};
-use crate::request::CUSTOMER_HEADER;
+use crate::request::{CUSTOMER_HEADER, RequestId};
 use crate::state::App;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -25,9 +25,10 @@ const MAX_REQUEST_ID: usize = 128;
 /// The longest customer id that is logged, in bytes.
 const MAX_LOGGED_CUSTOMER: usize = psp_domain::CustomerId::MAX_LEN;
 
-pub(crate) async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(crate) async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let id = request_id(&app, &request);
+    request.extensions_mut().insert(RequestId(id.clone()));
     let method = request.method().clone();
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
@@ -174,10 +175,12 @@ struct RouteMetrics {
 }
 
 /// The documented routes have handles of their own; everything else is counted together.
-const ROUTES: [(Method, &str); 19] = [
+const ROUTES: [(Method, &str); 40] = [
     (Method::POST, "/transactions"),
     (Method::GET, "/transactions"),
     (Method::GET, "/transactions/{id}"),
+    (Method::POST, "/transactions/{id}/refund"),
+    (Method::GET, "/transactions/{id}/refunds"),
     (Method::GET, "/payables"),
     (Method::GET, "/payables/{id}"),
     (Method::GET, "/balance"),
@@ -192,11 +195,30 @@ const ROUTES: [(Method, &str); 19] = [
     (Method::POST, "/withdrawal"),
     (Method::GET, "/withdrawals/{id}"),
     (Method::POST, "/callback/{transaction_id}"),
+    (Method::POST, "/api/orders"),
+    (Method::GET, "/api/orders"),
+    (Method::GET, "/api/orders/{id}"),
+    (Method::PATCH, "/api/orders/{id}/cancel"),
+    (Method::GET, "/api/payments"),
+    (Method::GET, "/api/payments/{id}"),
+    (Method::GET, "/api/payments/order/{orderId}"),
+    (Method::GET, "/api/payments/stats"),
+    (Method::GET, "/events"),
+    (Method::GET, "/events/{id}"),
+    (Method::GET, "/events/{id}/deliveries"),
+    (Method::POST, "/events/{id}/redeliver"),
+    (Method::POST, "/webhook_endpoints"),
+    (Method::GET, "/webhook_endpoints"),
+    (Method::GET, "/webhook_endpoints/{id}"),
+    (Method::PATCH, "/webhook_endpoints/{id}"),
+    (Method::DELETE, "/webhook_endpoints/{id}"),
+    (Method::POST, "/webhook_endpoints/{id}/rotate_secret"),
+    (Method::POST, "/webhook_endpoints/{id}/redeliver"),
     (Method::GET, "/_liveness_check_"),
     (Method::GET, "/_readiness_check_"),
 ];
 
-const STATUSES: [u16; 16] = [200, 201, 202, 307, 400, 401, 404, 405, 406, 409, 413, 415, 422, 431, 500, 503];
+const STATUSES: [u16; 17] = [200, 201, 202, 204, 307, 400, 401, 404, 405, 406, 409, 413, 415, 422, 431, 500, 503];
 
 /// The method as a label; the row of everything else stands for all of them.
 fn label(method: &Method) -> String {

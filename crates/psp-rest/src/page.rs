@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use psp_domain::{CustomerId, PageRequest, Position};
 use serde::{Deserialize, Serialize};
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 use validator::{Validate, ValidationErrors};
 
@@ -89,6 +89,12 @@ impl FromRequestParts<Arc<App>> for ListRequestOrDefault {
 }
 
 impl PageQuery {
+    /// The page that a query asks for, or every fault of it.
+    fn read(uri: &Uri) -> Result<PageRequest, Vec<Fault>> {
+        let query = Query::<Self>::try_from_uri(uri).map_err(|_| vec![named_twice()])?;
+        query.page_request()
+    }
+
     fn page_request(&self) -> Result<PageRequest, Vec<Fault>> {
         let mut all = self.validate().map_err(|errors| faults(&errors)).err().unwrap_or_default();
         if self.page.is_some() && self.cursor.is_some() {
@@ -109,9 +115,7 @@ impl ListRequest {
     fn read(parts: &Parts, customer: Result<CustomerId, Fault>) -> Result<Self, Problem> {
         let mut all = Vec::new();
         let customer = customer.map_err(|fault| all.push(fault)).ok();
-        let query = Query::<PageQuery>::try_from_uri(&parts.uri);
-        let query = query.map_err(|_| all.push(Fault::new("query", "must name each parameter once"))).ok();
-        let page = query.and_then(|Query(query)| query.page_request().map_err(|faults| all.extend(faults)).ok());
+        let page = PageQuery::read(&parts.uri).map_err(|faults| all.extend(faults)).ok();
         match (customer, page) {
             (Some(customer), Some(page)) => Ok(Self { customer, page, path: parts.uri.path().to_owned() }),
             _ => Err(Problem::invalid(all)),
@@ -120,16 +124,80 @@ impl ListRequest {
 
     /// The rows as JSON, with a link to the page after `next` where there is one.
     pub(crate) fn respond(&self, rows: &[impl Serialize], next: Option<Uuid>) -> Response {
-        let Ok(json) = serde_json::to_vec(rows) else { return Problem::internal().into_response() };
-        let mut response = ([(header::CONTENT_TYPE, JSON)], json).into_response();
-        if let Some(next) = next {
-            let link = format!("<{}?cursor={}&limit={}>; rel=\"next\"", self.path, next.simple(), self.page.limit());
-            if let Ok(link) = HeaderValue::try_from(link) {
-                response.headers_mut().insert(HeaderName::from_static("link"), link);
-            }
-        }
-        response
+        let Ok(json) = serde_json::to_string(rows) else { return Problem::internal().into_response() };
+        linked(json, self.page, next.map(|next| (self.path.as_str(), next)))
     }
+
+    /// The rows with how many there are in all, and a link to the page after `next` where there is one.
+    pub(crate) fn respond_counted(&self, rows: Vec<impl Serialize>, total: u64, next: Option<Uuid>) -> Response {
+        let limit = self.page.limit();
+        let meta = PageMeta {
+            page: self.page.after().is_none().then(|| self.page.offset() / limit + 1),
+            limit,
+            total,
+            total_pages: total.div_ceil(limit.into()),
+        };
+        let body = CountedPage { data: rows, meta };
+        let Ok(json) = serde_json::to_string(&body) else { return Problem::internal().into_response() };
+        linked(json, self.page, next.map(|next| (self.path.as_str(), next)))
+    }
+}
+
+/// A page that says how many rows there are.
+#[derive(Serialize)]
+struct CountedPage<T> {
+    data: Vec<T>,
+    meta: PageMeta,
+}
+
+/// Where a page is in its list.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PageMeta {
+    /// Absent where the page was asked for by its cursor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 1)]
+    page: Option<u32>,
+    /// The most rows of a page.
+    #[schema(example = 10)]
+    limit: u32,
+    /// How many rows there are.
+    #[schema(example = 2)]
+    total: u64,
+    /// How many pages they fill.
+    #[schema(example = 1)]
+    total_pages: u64,
+}
+
+/// The page of a list that is walked by cursor alone, or every fault of the query.
+pub(crate) fn page_by_cursor(uri: &Uri) -> Result<PageRequest, Vec<Fault>> {
+    let Query(query) = Query::<PageQuery>::try_from_uri(uri).map_err(|_| vec![named_twice()])?;
+    match &query.page {
+        None => query.page_request(),
+        Some(_) => {
+            let unnumbered = PageQuery { page: None, ..query };
+            let mut faults = unnumbered.page_request().err().unwrap_or_default();
+            faults.push(Fault::new("page", "is not offered here: follow the cursor of the Link header"));
+            Err(faults)
+        }
+    }
+}
+
+pub(crate) fn named_twice() -> Fault {
+    Fault::new("query", "must name each parameter once")
+}
+
+/// A page as JSON, with a link to the next one where there is one: its path, which may have parameters, and its cursor.
+pub(crate) fn linked(json: String, page: PageRequest, next: Option<(&str, Uuid)>) -> Response {
+    let mut response = ([(header::CONTENT_TYPE, JSON)], json).into_response();
+    if let Some((path, cursor)) = next {
+        let and = if path.contains('?') { '&' } else { '?' };
+        let link = format!("<{path}{and}cursor={}&limit={}>; rel=\"next\"", cursor.simple(), page.limit());
+        if let Ok(link) = HeaderValue::try_from(link) {
+            response.headers_mut().insert(HeaderName::from_static("link"), link);
+        }
+    }
+    response
 }
 
 /// The content type of every body that is no problem.

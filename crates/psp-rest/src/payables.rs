@@ -11,12 +11,13 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::answers::{Missing, Parameters};
+use crate::fields::number;
 use crate::page::{JSON, ListRequest, PageQuery};
 use crate::problem::Problem;
 use crate::request::{Customer, CustomerHeaders, PathId};
 use crate::state::App;
 
-/// What is owed for one instalment of an approved payment. `receivable_amount` + `fee_amount` = `amount`.
+/// What is owed for one instalment of an approved payment, or what a refund takes back of it. `receivable_amount` + `fee_amount` = `amount`.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Payable)]
 pub(crate) struct PayableBody<'p> {
@@ -31,7 +32,7 @@ pub(crate) struct PayableBody<'p> {
     /// The fee's rate, in percent.
     #[schema(value_type = f64, format = "decimal", minimum = 0, maximum = 100, example = 5)]
     fee: Option<Box<RawValue>>,
-    /// What the customer gets, in minor units.
+    /// What the customer gets, in minor units; not positive where a refund takes back.
     #[schema(example = 2375)]
     receivable_amount: i64,
     /// Which instalment: from 1.
@@ -50,6 +51,10 @@ pub(crate) struct PayableBody<'p> {
     amount: i64,
     #[schema(example = "BRL")]
     currency: &'static str,
+    /// Which refund of the transaction takes back: from 1; absent where this is what is owed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 1)]
+    refund: Option<u16>,
 }
 
 #[derive(ToSchema)]
@@ -67,8 +72,7 @@ impl<'p> From<&'p Payable> for PayableBody<'p> {
             customer_id: p.customer_id.as_str(),
             status: p.status,
             payment_date: p.payment_date,
-            // The text of a decimal is a JSON number; no float comes near it.
-            fee: RawValue::from_string(p.fee_percent.normalize().to_string()).ok(),
+            fee: number(p.fee_percent),
             receivable_amount: p.receivable.minor(),
             installment: p.installment,
             transaction_id: p.transaction_id.0,
@@ -77,6 +81,7 @@ impl<'p> From<&'p Payable> for PayableBody<'p> {
             fee_amount: p.fee.minor(),
             amount: p.receivable.minor() + p.fee.minor(),
             currency: p.receivable.currency().code(),
+            refund: (p.refund > 0).then_some(p.refund),
         }
     }
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
-use psp_domain::{CardNumber, CustomerId};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use chrono::{DateTime, Utc};
+use psp_domain::{CardNumber, CorrelationId, CustomerId};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -102,6 +103,22 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
     }
 }
 
+/// The id of a request, given or made; the middleware leaves it with the request.
+#[derive(Clone)]
+pub(crate) struct RequestId(pub(crate) HeaderValue);
+
+/// What joins all that a request causes: its id.
+pub(crate) struct Correlation(pub(crate) CorrelationId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Correlation {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let id = parts.extensions.get::<RequestId>().and_then(|RequestId(id)| id.to_str().ok()?.parse().ok());
+        id.map(Self).ok_or_else(Problem::internal)
+    }
+}
+
 /// The bytes of a JSON body, no larger than the limit.
 pub(crate) struct JsonBytes(pub(crate) Bytes);
 
@@ -110,11 +127,32 @@ impl<S: Send + Sync> FromRequest<S> for JsonBytes {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         if !is_json(request.headers()) {
-            let detail = "the body must be JSON, with content-type: application/json";
-            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail));
+            return Err(not_json());
         }
         read_bytes(request, state).await.map(Self)
     }
+}
+
+/// The bytes of a JSON body that may be left out: an empty object, then.
+pub(crate) struct OptionalJsonBytes(pub(crate) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for OptionalJsonBytes {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let is_json = is_json(request.headers());
+        let bytes = read_bytes(request, state).await?;
+        match (bytes.is_empty(), is_json) {
+            (true, _) => Ok(Self(Bytes::from_static(b"{}"))),
+            (false, true) => Ok(Self(bytes)),
+            (false, false) => Err(not_json()),
+        }
+    }
+}
+
+fn not_json() -> Problem {
+    let detail = "the body must be JSON, with content-type: application/json";
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail)
 }
 
 /// The bytes of a body, no larger than the limit.
@@ -231,4 +269,11 @@ pub(crate) fn no_card_number<T>(
 /// A JSON string that a type of the domain takes.
 pub(crate) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(json: &str) -> Result<T, String> {
     text(json)?.parse().map_err(|error: T::Err| error.to_string())
+}
+
+/// A time of RFC 3339.
+pub(crate) fn time(text: &str) -> Result<DateTime<Utc>, &'static str> {
+    DateTime::parse_from_rfc3339(text)
+        .map(|time| time.to_utc())
+        .map_err(|_| "must be a time of RFC 3339, such as 2026-01-31T12:00:00Z")
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use psp_domain::ports::{
-    BalanceReader, Clock, GatewayDirectory, GatewayStore, Health, IdGenerator, PayableReader, RequestFingerprint,
-    TransactionReader,
+    BalanceReader, Clock, DeliveryStore, EndpointStore, EventStore, GatewayDirectory, GatewayStore, Health, IdGenerator,
+    OrderReader, PayableReader, RefundStore, RequestFingerprint, TransactionReader,
 };
-use psp_domain::usecases::{Callbacks, CancelTransaction, CreateTransaction, TokenizeCard};
+use psp_domain::usecases::{Callbacks, CancelTransaction, CreateTransaction, TokenizeCard, WebhookEndpoints};
 use psp_domain::{Currency, CustomerId, GatewayRecord};
 
 use crate::health::Checks;
@@ -35,6 +35,18 @@ pub struct RestPorts {
     pub balances: Arc<dyn BalanceReader>,
     /// `GET /gateways`.
     pub gateway_store: Arc<dyn GatewayStore>,
+    /// `GET /api/orders` and `GET /api/payments`.
+    pub orders: Arc<dyn OrderReader>,
+    /// `GET /transactions/{id}/refunds`.
+    pub refunds: Arc<dyn RefundStore>,
+    /// `GET /events`, and what replays them.
+    pub events: Arc<dyn EventStore>,
+    /// `GET /events/{id}/deliveries`, and what makes them anew.
+    pub deliveries: Arc<dyn DeliveryStore>,
+    /// `GET /webhook_endpoints`.
+    pub endpoints: Arc<dyn EndpointStore>,
+    /// Everything else of `/webhook_endpoints`.
+    pub keep_endpoints: Arc<WebhookEndpoints>,
     /// Tells whether an idempotency key comes back with the same request.
     pub fingerprints: Arc<dyn RequestFingerprint>,
     /// What readiness asks, by name.

@@ -47,6 +47,8 @@ pub(crate) enum TransactionStatusSchema {
     Declined,
     Failed,
     Cancelled,
+    PendingRefund,
+    Refunded,
 }
 
 /// A transaction.
@@ -94,6 +96,10 @@ pub(crate) struct TransactionBody<'t> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "insufficient_funds")]
     status_reason: Option<&'t str>,
+    /// What was given back, in minor units; absent unless a refund was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 1000)]
+    refunded_amount: Option<i64>,
 }
 
 impl<'t> From<&'t Transaction> for TransactionBody<'t> {
@@ -116,6 +122,7 @@ impl<'t> From<&'t Transaction> for TransactionBody<'t> {
             created_at: t.created_at,
             updated_at: t.updated_at,
             status_reason: t.status_reason.as_deref(),
+            refunded_amount: (t.refunds.count > 0).then(|| t.refunds.done.minor()),
         }
     }
 }

@@ -101,6 +101,14 @@ impl WebhookEndpoints {
         Self { store, vault, urls, secrets, sources }
     }
 
+    /// What is wrong with what could be read of a request, to be told beside the faults of the rest.
+    pub fn faults(&self, patch: EndpointPatch) -> Vec<InvalidEndpoint> {
+        match self.checked(patch) {
+            Err(EndpointError::Invalid(faults)) => faults,
+            _ => Vec::new(),
+        }
+    }
+
     /// A new endpoint, enabled, and its secret.
     ///
     /// # Errors
