@@ -18,16 +18,21 @@ use crate::format::{Format, SPEAK_XML};
 use crate::page::JSON;
 use crate::problem::{ProblemBody, XML_NAMESPACE};
 use crate::state::App;
-use crate::{balance, callbacks, card_tokens, gateways, health, payables, payments, transactions, transfers};
+use crate::{
+    balance, callbacks, card_tokens, deliveries, events, gateways, health, order_payments, orders, payables, payments,
+    refunds, transactions, transfers, webhook_endpoints,
+};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
     info(title = "psp", description = "A payment service provider. Amounts are integers in minor units, but decimals of major units where a field says so; times are RFC 3339, UTC."),
     tags(
-        (name = "transactions", description = "Card payments"),
+        (name = "transactions", description = "Card payments, and refunds of any"),
         (name = "payments", description = "Payments by any method, and tokens of cards to pay with"),
         (name = "deposits and withdrawals", description = "Money of users in and out; JSON or XML"),
         (name = "callbacks", description = "What gateways tell; JSON or XML"),
+        (name = "orders", description = "Orders and their payments, in decimals of major units"),
+        (name = "webhooks", description = "What happened, and where it is told"),
         (name = "payables", description = "What is owed for approved payments"),
         (name = "gateways", description = "Who is asked for approval"),
         (name = "health", description = "For load balancers"),
@@ -41,6 +46,8 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(transactions::create, transactions::list))
         .routes(routes!(transactions::find))
+        .routes(routes!(refunds::create))
+        .routes(routes!(refunds::list))
         .routes(routes!(payments::create, payments::list))
         .routes(routes!(payments::find))
         .routes(routes!(payments::cancel))
@@ -50,6 +57,21 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(transfers::create_withdrawal))
         .routes(routes!(transfers::find_withdrawal))
         .routes(routes!(callbacks::receive))
+        .routes(routes!(orders::create, orders::list))
+        .routes(routes!(orders::find))
+        .routes(routes!(orders::cancel))
+        .routes(routes!(order_payments::list))
+        .routes(routes!(order_payments::stats))
+        .routes(routes!(order_payments::find))
+        .routes(routes!(order_payments::of_order))
+        .routes(routes!(events::list))
+        .routes(routes!(events::find))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::redeliver))
+        .routes(routes!(webhook_endpoints::create, webhook_endpoints::list))
+        .routes(routes!(webhook_endpoints::find, webhook_endpoints::change, webhook_endpoints::delete))
+        .routes(routes!(webhook_endpoints::rotate_secret))
+        .routes(routes!(webhook_endpoints::redeliver))
         .routes(routes!(payables::list))
         .routes(routes!(payables::find))
         .routes(routes!(balance::find))

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use psp_domain::ports::{
-    BalanceReader, Clock, DeliveryStore, EndpointStore, EventStore, GatewayDirectory, GatewayStore, Health, IdGenerator,
-    OrderReader, PayableReader, RefundStore, RequestFingerprint, TransactionReader,
+    BalanceReader, Clock, DeliveryStore, EndpointStore, EventStore, GatewayDirectory, GatewayStore, Health,
+    IdGenerator, OrderReader, PayableReader, RefundStore, RequestFingerprint, TransactionReader,
 };
-use psp_domain::usecases::{Callbacks, CancelTransaction, CreateTransaction, TokenizeCard, WebhookEndpoints};
+use psp_domain::usecases::{
+    Callbacks, CancelOrder, CancelTransaction, CreateTransaction, PlaceOrder, RefundTransaction, TokenizeCard,
+    WebhookEndpoints,
+};
 use psp_domain::{Currency, CustomerId, GatewayRecord};
 
 use crate::health::Checks;
@@ -35,6 +38,12 @@ pub struct RestPorts {
     pub balances: Arc<dyn BalanceReader>,
     /// `GET /gateways`.
     pub gateway_store: Arc<dyn GatewayStore>,
+    /// `POST /transactions/{id}/refund`.
+    pub refund: Arc<RefundTransaction>,
+    /// `POST /api/orders`.
+    pub place_order: Arc<PlaceOrder>,
+    /// `PATCH /api/orders/{id}/cancel`.
+    pub cancel_order: Arc<CancelOrder>,
     /// `GET /api/orders` and `GET /api/payments`.
     pub orders: Arc<dyn OrderReader>,
     /// `GET /transactions/{id}/refunds`.

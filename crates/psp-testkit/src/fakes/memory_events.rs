@@ -33,6 +33,10 @@ impl State {
     ) -> u64 {
         let mut to = self.endpoints_for(event);
         to.retain(|id| endpoint_id.is_none_or(|asked| asked == *id));
+    /// To how many endpoints an event is replayed, or whether to the one that is named.
+    fn replay_to_webhooks(&mut self, event: &Event, delivered: bool, only: Option<EndpointId>, replay: Replay) -> u64 {
+        let mut to = self.endpoints_for(event);
+        to.retain(|id| only.is_none_or(|only| only == *id));
         to.retain(|id| match self.deliveries.get(&(event.id, *id)).map(|delivery| delivery.status) {
             None | Some(DeliveryStatus::Failed) => true,
             Some(DeliveryStatus::Delivered) => delivered,
