@@ -9,9 +9,11 @@ use serde_json::{Value, json};
 
 use crate::support::{World, example, example_with};
 
-const PATHS: [&str; 17] = [
+const PATHS: [&str; 34] = [
     "/transactions",
     "/transactions/{id}",
+    "/transactions/{id}/refund",
+    "/transactions/{id}/refunds",
     "/api/v1/payments",
     "/api/v1/payments/{id}",
     "/api/v1/payments/{id}/cancel",
@@ -21,6 +23,21 @@ const PATHS: [&str; 17] = [
     "/withdrawal",
     "/withdrawals/{id}",
     "/callback/{transaction_id}",
+    "/api/orders",
+    "/api/orders/{id}",
+    "/api/orders/{id}/cancel",
+    "/api/payments",
+    "/api/payments/{id}",
+    "/api/payments/order/{orderId}",
+    "/api/payments/stats",
+    "/events",
+    "/events/{id}",
+    "/events/{id}/deliveries",
+    "/events/{id}/redeliver",
+    "/webhook_endpoints",
+    "/webhook_endpoints/{id}",
+    "/webhook_endpoints/{id}/rotate_secret",
+    "/webhook_endpoints/{id}/redeliver",
     "/payables",
     "/payables/{id}",
     "/balance",
@@ -50,7 +67,7 @@ async fn the_document_has_every_route_and_the_router_has_no_other() {
     assert_eq!(paths, BTreeSet::from(PATHS));
     for path in PATHS {
         let id = "01a1fc08-5b46-770d-81ce-6b6e95afa0a3";
-        let uri = path.replace("{id}", id).replace("{transaction_id}", id);
+        let uri = path.replace("{id}", id).replace("{transaction_id}", id).replace("{orderId}", id);
         for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
             let request = Request::builder().method(&method).uri(&uri).header("x-customer-id", "123");
             let answer = world.ask(request.body(Body::empty()).unwrap()).await;
@@ -61,7 +78,6 @@ async fn the_document_has_every_route_and_the_router_has_no_other() {
     }
     let served: Value = world.get("/openapi.json").await.json();
     assert_eq!(served, document);
-    assert!(!served.to_string().contains("refund"), "refunds do not work yet");
 }
 
 /// The families whose bodies may be XML.
@@ -78,6 +94,10 @@ fn operations_have_names_of_their_own_and_document_their_failures() {
         let responses = operation["responses"].as_object().unwrap();
         for (status, response) in responses {
             assert!(response["headers"]["x-request-id"].is_object(), "{method} {path} {status}");
+            if status == "204" {
+                assert!(response["content"].is_null(), "{method} {path}");
+                continue;
+            }
             let kinds: &[_] = match (status.starts_with('2'), speaks_xml(path)) {
                 (true, false) => &["application/json"],
                 (true, true) => &["application/json", "application/xml", "text/xml"],
@@ -170,6 +190,8 @@ async fn what_the_document_requires_of_the_other_bodies_is_what_is_missed() {
         ("NewCardToken", "/card_tokens"),
         ("NewTransfer", "/deposit"),
         ("NewTransfer", "/withdrawal"),
+        ("NewOrder", "/api/orders"),
+        ("NewWebhookEndpoint", "/webhook_endpoints"),
     ] {
         let schema = &document["components"]["schemas"][schema];
         let required: BTreeSet<_> = schema["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();

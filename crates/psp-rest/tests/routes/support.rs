@@ -9,9 +9,18 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use metrics_exporter_prometheus::PrometheusHandle;
-use psp_domain::ports::{Clock, FingerprintError, Health, RequestFingerprint, Store, StoreError, TransactionReader};
-use psp_domain::usecases::{Callbacks, CancelTransaction, CreateTransaction, Sources, TokenizeCard};
-use psp_domain::{ChangeSet, Currency, FeeRules, Fingerprint, GatewayProtocol, GatewayRecord, Transaction, Verdict};
+use psp_domain::ports::{
+    Clock, FingerprintError, Health, RefundStore, RequestFingerprint, SecretSource, Store, StoreError,
+    TransactionReader, UrlPolicy, VaultError,
+};
+use psp_domain::usecases::{
+    Callbacks, CancelOrder, CancelTransaction, CreateTransaction, OrderSaga, PlaceOrder, RefundOptions,
+    RefundTransaction, Sources, TokenizeCard, WebhookEndpoints,
+};
+use psp_domain::{
+    ChangeSet, Currency, FeeRules, Fingerprint, GatewayProtocol, GatewayRecord, OrderId, Transaction, TransactionId,
+    Verdict, WebhookSecret,
+};
 use psp_rest::{RestOptions, RestPorts, router};
 use psp_testkit::clock::FixedClock;
 use psp_testkit::fakes::{FailingStore, FixedDirectory, Memory, PlainVault, ScriptedGateway};
@@ -80,6 +89,26 @@ impl Health for Hanging {
     }
 }
 
+/// Takes every address that begins as those of the web do with TLS.
+struct HttpsOnly;
+
+impl UrlPolicy for HttpsOnly {
+    fn check(&self, url: &str) -> Result<String, String> {
+        if url.starts_with("https://") { Ok(url.to_owned()) } else { Err("must be an https URL".to_owned()) }
+    }
+}
+
+/// Numbers its secrets.
+#[derive(Default)]
+struct NumberedSecrets(AtomicUsize);
+
+impl SecretSource for NumberedSecrets {
+    fn new_secret(&self) -> Result<WebhookSecret, VaultError> {
+        let number = self.0.fetch_add(1, Ordering::SeqCst) + 1;
+        Ok(WebhookSecret::new(format!("whsec_secret{number}").into()))
+    }
+}
+
 pub(crate) struct World {
     pub(crate) memory: Arc<Memory>,
     pub(crate) failing: Arc<FailingStore>,
@@ -87,6 +116,10 @@ pub(crate) struct World {
     pub(crate) clock: Arc<FixedClock>,
     /// Where every transaction goes: the gateway `scripted`.
     pub(crate) gateways: Arc<FixedDirectory>,
+    /// The gateway.
+    pub(crate) gateway: Arc<ScriptedGateway>,
+    saga: OrderSaga,
+    refund: Arc<RefundTransaction>,
     pub(crate) router: Router,
 }
 
@@ -157,7 +190,8 @@ impl World {
         let sources = Sources { clock: clock.clone(), ..Sources::default() };
         let vault = Arc::new(PlainVault);
         let create = CreateTransaction::new(gated.clone(), memory.clone(), vault.clone(), sources.clone());
-        let gateways = Arc::new(FixedDirectory::of([Arc::new(ScriptedGateway::default()) as _]));
+        let gateway = Arc::new(ScriptedGateway::default());
+        let gateways = Arc::new(FixedDirectory::of([gateway.clone() as _]));
         let cancel = CancelTransaction::new(gated.clone(), memory.clone(), sources.clone());
         let callbacks = Callbacks::new(
             gated.clone(),
@@ -167,9 +201,37 @@ impl World {
             FeeRules::default(),
             sources.clone(),
         );
+        let refund = Arc::new(RefundTransaction::new(
+            gated.clone(),
+            memory.clone(),
+            memory.clone(),
+            gateways.clone(),
+            RefundOptions::default(),
+            sources.clone(),
+        ));
+        let endpoints = WebhookEndpoints::new(
+            memory.clone(),
+            vault.clone(),
+            Arc::new(HttpsOnly),
+            Arc::new(NumberedSecrets::default()),
+            sources.clone(),
+        );
+        let (cancel, reader) = (Arc::new(cancel), memory.clone());
+        let (refunder, canceller) = (refund.clone(), cancel.clone());
+        let saga =
+            OrderSaga::new(gated.clone(), reader.clone(), reader.clone(), reader, canceller, refunder, sources.clone());
         let mut ports = RestPorts {
             create: Arc::new(create),
-            cancel: Arc::new(cancel),
+            cancel,
+            refund: refund.clone(),
+            place_order: Arc::new(PlaceOrder::new(gated.clone(), memory.clone(), sources.clone())),
+            cancel_order: Arc::new(CancelOrder::new(gated.clone(), memory.clone(), sources.clone())),
+            orders: memory.clone(),
+            refunds: memory.clone(),
+            events: memory.clone(),
+            deliveries: memory.clone(),
+            endpoints: memory.clone(),
+            keep_endpoints: Arc::new(endpoints),
             tokenize: Arc::new(TokenizeCard::new(memory.clone(), vault.clone(), sources.clone())),
             callbacks: Arc::new(callbacks),
             gateways: gateways.clone(),
@@ -191,7 +253,8 @@ impl World {
             ids: sources.ids,
         };
         change(&mut ports, &mut options);
-        Self { router: router(ports, options, metrics), memory, failing, gated, clock, gateways }
+        let router = router(ports, options, metrics);
+        Self { memory, failing, gated, clock, gateways, gateway, saga, refund, router }
     }
 
     /// Lets no write through until the test adds permits to the gate.
@@ -245,6 +308,47 @@ impl World {
         let created = self.post(body.to_string()).await;
         let id = created.json()["id"].as_str().unwrap().parse().unwrap();
         TransactionReader::find(&*self.memory, &fixtures::customer("123"), id).await.unwrap().unwrap()
+    }
+
+    /// Answers events as the workers of orders do, until nothing new happens.
+    pub(crate) async fn settle_orders(&self) {
+        let mut seen = 0;
+        while let Some(event) = self.memory.events().get(seen).cloned() {
+            seen += 1;
+            let order = match event.kind {
+                kind if kind.as_str().starts_with("order.") => OrderId(event.aggregate_id),
+                kind if kind.as_str().starts_with("payment.") => {
+                    let data: Value = serde_json::from_str(&event.data).unwrap();
+                    data["order_id"].as_str().unwrap().parse().unwrap()
+                }
+                _ => continue,
+            };
+            self.saga.handle(event.kind, order).await.unwrap();
+        }
+    }
+
+    /// Asks the gateway for every refund of a transaction, as the worker of refunds does.
+    pub(crate) async fn settle_refunds(&self, customer: &str, id: TransactionId) {
+        for refund in self.memory.refunds(&fixtures::customer(customer), id).await.unwrap() {
+            self.refund.perform(refund.id, false).await.unwrap();
+        }
+    }
+
+    /// Sends a request with a method and those headers, and JSON where there is a body.
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
+        let request = Request::builder().method(method).uri(path);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let request = match body {
+            Some(body) => request.header("content-type", "application/json").body(Body::from(body.to_string())),
+            None => request.body(Body::empty()),
+        };
+        self.ask(request.unwrap()).await
     }
 
     /// A transaction of any customer.
