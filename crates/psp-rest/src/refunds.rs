@@ -212,12 +212,12 @@ async fn create_once(app: &App, asked: Asked, key: IdempotencyKey) -> Result<Ans
             let (customer_id, key) = (asked.customer.clone(), request.key.clone());
             Some(IdempotencyRecord { customer_id, key, fingerprint: request.fingerprint, answer, expires_at })
         };
-        let answered = asked.refund(&refund, record).await;
-        match (answered, replay().await?) {
-            // Another process was first.
-            (Err(_), Some(outcome)) => creation::answered(outcome),
-            (answered, _) => answered,
-        }
+        let refused = match asked.refund(&refund, record).await {
+            Ok(answered) => return Ok(answered),
+            Err(refused) => refused,
+        };
+        // Another process may have been first, and have left nothing to refund.
+        replay().await?.map_or(Err(refused), creation::answered)
     })
     .await
 }

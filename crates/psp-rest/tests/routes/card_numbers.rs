@@ -30,6 +30,10 @@ fn transfer() -> Value {
     json!({ "user_id": 123, "amount": "100.50", "currency": "USD" })
 }
 
+fn order() -> Value {
+    json!({ "userId": "user-1", "total": 999 })
+}
+
 fn with(mut body: Value, field: &str, value: &Value) -> Value {
     body[field] = value.clone();
     body
@@ -60,6 +64,7 @@ async fn fields_that_are_stored_in_the_clear_take_no_card_number() {
             ("/api/v1/payments", payment(), "description"),
             ("/deposit", transfer(), "user_id"),
             ("/withdrawal", transfer(), "user_id"),
+            ("/api/orders", order(), "userId"),
             (callback.as_str(), told.clone(), "gateway_txn_id"),
             (callback.as_str(), told.clone(), "status"),
         ] {
@@ -90,6 +95,7 @@ async fn headers_that_are_stored_in_the_clear_take_no_card_number() {
             ("/api/v1/payments", payment()),
             ("/deposit", transfer()),
             ("/withdrawal", transfer()),
+            ("/api/orders", order()),
         ] {
             for (header, other) in [("x-customer-id", "idempotency-key"), ("idempotency-key", "x-customer-id")] {
                 let headers = [JSON, (header, number), (other, "123")];
@@ -99,6 +105,9 @@ async fn headers_that_are_stored_in_the_clear_take_no_card_number() {
         }
         let headers = [JSON, ("idempotency-key", number)];
         assert_refused(&world.send(&cancel, &headers, "").await, "idempotency-key");
+        let refund = format!("/transactions/{}/refund", created.json()["id"].as_str().unwrap());
+        let headers = [("x-customer-id", "123"), ("idempotency-key", number)];
+        assert_refused(&world.send(&refund, &headers, "").await, "idempotency-key");
     }
 }
 

@@ -234,6 +234,24 @@ async fn answers_have_the_fields_that_the_document_names() {
     let called_back = world.post_to(&format!("/callback/{id}"), &example_of("Callback")).await.json();
     let path = format!("/api/v1/payments/{}/cancel", accepted["id"].as_str().unwrap());
     let cancelled = world.post_to(&path, &json!({})).await.json();
+    let ordered = world.post_to("/api/orders", &example_of("NewOrder")).await.json();
+    world.settle_orders().await;
+    let order_id = ordered["orderId"].as_str().unwrap();
+    let order = world.get_with(&format!("/api/orders/{order_id}"), &[]).await.json();
+    let order_payment = world.get_with(&format!("/api/payments/order/{order_id}"), &[]).await.json();
+    let orders = world.get_with("/api/orders", &[]).await.json();
+    let stats = world.get_with("/api/payments/stats", &[]).await.json();
+    let order_cancelled = world.call("PATCH", &format!("/api/orders/{order_id}/cancel"), &[], None).await.json();
+    let event = world.get_with("/events", &[]).await.json()[0].clone();
+    let endpoint = world.post_to("/webhook_endpoints", &example_of("NewWebhookEndpoint")).await.json();
+    let endpoint_path = format!("/webhook_endpoints/{}", endpoint["id"].as_str().unwrap());
+    let patch = example_of("WebhookEndpointPatch");
+    let recovered = world.post_to(&format!("{endpoint_path}/redeliver"), &example_of("WebhookRecovery")).await.json();
+    let redelivery = json!({ "endpoint_id": endpoint["id"] });
+    let event_path = format!("/events/{}", event["id"].as_str().unwrap());
+    let redelivered = world.post_to(&format!("{event_path}/redeliver"), &redelivery).await.json();
+    let delivery = world.get_with(&format!("{event_path}/deliveries"), &[]).await.json()[0].clone();
+    let changed = world.call("PATCH", &endpoint_path, &[], Some(&patch)).await.json();
     let balance = world.get("/balance").await.json();
     let problem = world.post("{}").await.json();
     for (schema, body) in [
@@ -245,6 +263,20 @@ async fn answers_have_the_fields_that_the_document_names() {
         ("TransferAccepted", deposited),
         ("Transfer", deposit),
         ("CallbackAccepted", called_back),
+        ("OrderAccepted", ordered),
+        ("Order", order),
+        ("PageMeta", orders["meta"].clone()),
+        ("OrderPayment", order_payment),
+        ("OrderPaymentCount", stats["byStatus"][0].clone()),
+        ("OrderPaymentStats", stats),
+        ("OrderPage", orders),
+        ("OrderCancellation", order_cancelled),
+        ("Event", event),
+        ("WebhookEndpoint", endpoint),
+        ("WebhookEndpoint", changed),
+        ("WebhookRecoveryAccepted", recovered),
+        ("RedeliveryAccepted", redelivered),
+        ("WebhookDelivery", delivery),
         ("Balance", balance),
         ("Problem", problem),
     ] {

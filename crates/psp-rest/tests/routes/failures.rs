@@ -192,3 +192,17 @@ async fn too_many_requests_at_once_are_turned_away_but_probes_are_answered() {
     assert_eq!(slow.await.unwrap().unwrap().status(), StatusCode::CREATED);
     assert_eq!(world.get("/transactions").await.status, StatusCode::OK, "the place is free again");
 }
+
+#[tokio::test]
+async fn a_secret_of_a_webhook_endpoint_is_shown_and_not_logged() {
+    let (log, _guard) = Log::gather();
+    let world = World::new();
+    let shop = json!({ "url": "https://user:password@shop.example/?token=1" });
+    let created = world.post_to("/webhook_endpoints", &shop).await;
+    let path = format!("/webhook_endpoints/{}/rotate_secret", created.json()["id"].as_str().unwrap());
+    let rotated = world.send(&path, &[], "").await;
+    assert!(created.text.contains("whsec_secret1") && rotated.text.contains("whsec_secret2"));
+    let text = log.text();
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert!(!text.contains("whsec") && !text.contains("shop.example"), "{text}");
+}
