@@ -1,5 +1,5 @@
 use psp_domain::EventFilter;
-use psp_domain::ports::{EventStore, Replay, ReplayTo, Replayed};
+use psp_domain::ports::{Replay, ReplayTo, Replayed};
 
 use super::answer;
 use crate::cli::{ReplayArgs, ReplayTarget};

@@ -2,7 +2,7 @@ use anyhow::Context;
 use chrono::NaiveDate;
 use indicatif::{ProgressBar, ProgressStyle};
 use psp_domain::QueueName;
-use psp_jobs::Summary;
+use psp_jobs::{Summary, Unanswered};
 use psp_worker::RelayOptions;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -89,8 +89,13 @@ async fn purge_events(wiring: &Wiring) -> anyhow::Result<()> {
 
 async fn sweep(wiring: &Wiring) -> anyhow::Result<()> {
     let sweeps = wiring.sweeps();
-    let swept = psp_jobs::sweep_attempts(&sweeps).await?;
-    swept.warn_if_overdue();
+    let mut asked = [0; 2];
+    for (what, asked) in Unanswered::ALL.into_iter().zip(&mut asked) {
+        let swept = psp_jobs::sweep_unanswered(&sweeps, what).await?;
+        swept.warn_if_overdue(what);
+        *asked = swept.asked;
+    }
+    let [attempts, refunds] = asked;
     let (mut stalled, mut after) = (0, None);
     loop {
         let batch = psp_jobs::ask_for_stalled(&sweeps, after).await?;
@@ -100,8 +105,7 @@ async fn sweep(wiring: &Wiring) -> anyhow::Result<()> {
         }
     }
     answer(format_args!(
-        "{} unresolved attempts are asked for, {stalled} transactions whose message was lost",
-        swept.asked
+        "{attempts} unresolved attempts are asked for, {refunds} pending refunds, {stalled} transactions whose message was lost"
     ))
 }
 

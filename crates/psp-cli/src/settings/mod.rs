@@ -122,7 +122,7 @@ pub(crate) struct Settings {
     pub(crate) webhook_timeout: Duration,
     pub(crate) webhook_policy: WebhookPolicy,
     pub(crate) webhook_concurrency: usize,
-    pub(crate) webhook_endpoint_concurrency: usize,
+    pub(crate) webhook_endpoint_concurrency: u32,
     pub(crate) retry_base: Duration,
     pub(crate) retry_max: Duration,
     pub(crate) max_in_flight: usize,
@@ -214,7 +214,7 @@ impl Settings {
                 ..WebhookPolicy::default()
             },
             webhook_concurrency: p.size("PSP_WEBHOOK_CONCURRENCY", 1..=4_096),
-            webhook_endpoint_concurrency: p.size("PSP_WEBHOOK_ENDPOINT_CONCURRENCY", 1..=1_024),
+            webhook_endpoint_concurrency: p.number("PSP_WEBHOOK_ENDPOINT_CONCURRENCY", 1..=1_024),
             retry_base: p.millis("PSP_RETRY_BASE_MS", 1..=3_600_000),
             retry_max: p.millis("PSP_RETRY_MAX_MS", 1..=43_200_000),
             max_in_flight: p.size("PSP_MAX_IN_FLIGHT", 1..=100_000),

@@ -23,16 +23,6 @@ impl State {
         meant
     }
 
-    /// To how many endpoints an event is replayed.
-    fn replay_to_webhooks(
-        &mut self,
-        event: &Event,
-        delivered: bool,
-        endpoint_id: Option<EndpointId>,
-        replay: Replay,
-    ) -> u64 {
-        let mut to = self.endpoints_for(event);
-        to.retain(|id| endpoint_id.is_none_or(|asked| asked == *id));
     /// To how many endpoints an event is replayed, or whether to the one that is named.
     fn replay_to_webhooks(&mut self, event: &Event, delivered: bool, only: Option<EndpointId>, replay: Replay) -> u64 {
         let mut to = self.endpoints_for(event);
