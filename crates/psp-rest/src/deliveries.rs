@@ -6,20 +6,24 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use psp_domain::{DeliveryAttempt, EndpointId, MessageId, WebhookDelivery};
+use psp_domain::ports::{Replay, ReplayTo};
+use psp_domain::{DeliveryAttempt, EndpointId, EndpointStatus, EventFilter, MessageId, WebhookDelivery};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::answers::{Fields as InvalidFields, JsonBody, Missing, json};
-use crate::events;
-use crate::problem::{Fault, Problem};
+use crate::problem::{Fault, Problem, ProblemBody};
 use crate::request::{
-    CustomerOrDefault, Fields, OptionalCustomerHeaders, OptionalJsonBytes, PathId, customer_or_default, object_after,
-    parsed,
+    CustomerOrDefault, Fields, JsonBytes, OptionalCustomerHeaders, OptionalJsonBytes, PathId, customer_or_default,
+    object_after, parsed, text, time,
 };
 use crate::state::App;
+use crate::{events, webhook_endpoints};
+
+/// The most events that one request delivers anew.
+const REDELIVER_MAX: u32 = 10_000;
 
 #[derive(ToSchema)]
 #[schema(as = DeliveryStatus, rename_all = "snake_case")]
@@ -160,7 +164,7 @@ pub(crate) struct RedeliveredBody {
     request_body = Option<RedeliverySchema>,
     responses(
         (status = 202, description = "Durable", body = RedeliveredBody),
-        (status = 409, description = "No enabled endpoint asks for it", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "No enabled endpoint asks for it", body = ProblemBody, content_type = "application/problem+json"),
         JsonBody, InvalidFields, Missing,
     )
 )]
@@ -189,4 +193,88 @@ pub(crate) async fn redeliver(
         0 => Err(Problem::new(StatusCode::CONFLICT, "no-endpoint", "no enabled webhook endpoint asks for the event")),
         deliveries => json(StatusCode::ACCEPTED, &RedeliveredBody { deliveries }),
     }
+}
+
+#[derive(Deserialize)]
+struct RecoveryFields<'b> {
+    #[serde(borrow)]
+    since: Option<&'b RawValue>,
+    after: Option<&'b RawValue>,
+}
+
+/// Which events are to be delivered anew to a webhook endpoint.
+#[derive(ToSchema)]
+#[schema(as = WebhookRecovery, example = json!({ "since": "2026-01-31T12:00:00Z" }))]
+#[expect(dead_code, reason = "describes the body; `RecoveryFields` reads it")]
+pub(crate) struct RecoverySchema {
+    /// Those that happened since then.
+    since: DateTime<Utc>,
+    /// Of those, the ones after this event: the `next` of the answer before.
+    after: Option<Uuid>,
+}
+
+/// What is delivered anew.
+#[derive(Serialize, ToSchema)]
+#[schema(as = WebhookRecoveryAccepted)]
+pub(crate) struct RecoveredBody {
+    /// Events that were looked at, at most 10000.
+    #[schema(example = 3)]
+    events: u64,
+    /// Deliveries that start anew.
+    #[schema(example = 2)]
+    deliveries: u64,
+    /// Where there are more: to be given as `after`, with the same `since`; null otherwise.
+    #[schema(required)]
+    next: Option<Uuid>,
+}
+
+/// Deliver to a webhook endpoint again what happened since then.
+///
+/// Every event that it asks for, oldest first, whether it was delivered or not; but what waits to be delivered stays as it is.
+/// At most 10,000 events a request. An `Idempotency-Key` is ignored: a receiver knows a repetition by the event's id.
+#[utoipa::path(
+    post,
+    path = "/webhook_endpoints/{id}/redeliver",
+    tag = "webhooks",
+    operation_id = "recoverWebhookEndpoint",
+    params(OptionalCustomerHeaders, ("id" = Uuid, Path, description = "The webhook endpoint")),
+    request_body = RecoverySchema,
+    responses(
+        (status = 202, description = "Durable", body = RecoveredBody),
+        (status = 409, description = "It is disabled", body = ProblemBody, content_type = "application/problem+json"),
+        JsonBody, InvalidFields, Missing,
+    )
+)]
+pub(crate) async fn recover(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    PathId(id): PathId,
+    JsonBytes(body): JsonBytes,
+) -> Result<Response, Problem> {
+    let mut fields = Fields::default();
+    let customer = customer_or_default(&app, &headers).map_err(|fault| fields.faults.push(fault)).ok();
+    let body: RecoveryFields<'_> = object_after(&mut fields.faults, &body)?;
+    let since = fields.required("since", body.since, |json| text(json).and_then(|text| Ok(time(&text)?)));
+    let after: Option<MessageId> =
+        fields.optional("after", body.after, |json| parsed(json).map_err(|_: String| "must be the id of an event"));
+    let (Some(customer), Some(since), true) = (customer, since, fields.faults.is_empty()) else {
+        return Err(Problem::invalid(fields.faults));
+    };
+    let endpoint =
+        app.ports.endpoints.find_endpoint(&customer, EndpointId(id)).await?.ok_or_else(webhook_endpoints::missing)?;
+    if endpoint.status == EndpointStatus::Disabled {
+        let detail = "the webhook endpoint is disabled: enable it first";
+        return Err(Problem::new(StatusCode::CONFLICT, "endpoint-disabled", detail));
+    }
+    let filter = EventFilter {
+        customer_id: Some(customer),
+        kinds: endpoint.events,
+        from: Some(since),
+        ..EventFilter::default()
+    };
+    let to = ReplayTo::Webhooks { delivered: true, endpoint_id: Some(endpoint.id) };
+    let replay = Replay { to, is_dry_run: false, now: app.options.clock.now() };
+    let replayed = app.ports.events.replay_events(&filter, replay, after, REDELIVER_MAX).await?;
+    let next = replayed.last.map(|last| last.0);
+    json(StatusCode::ACCEPTED, &RecoveredBody { events: replayed.events, deliveries: replayed.replayed, next })
 }

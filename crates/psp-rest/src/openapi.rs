@@ -71,7 +71,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(webhook_endpoints::create, webhook_endpoints::list))
         .routes(routes!(webhook_endpoints::find, webhook_endpoints::change, webhook_endpoints::delete))
         .routes(routes!(webhook_endpoints::rotate_secret))
-        .routes(routes!(webhook_endpoints::redeliver))
+        .routes(routes!(deliveries::recover))
         .routes(routes!(payables::list))
         .routes(routes!(payables::find))
         .routes(routes!(balance::find))

@@ -171,15 +171,12 @@ pub(crate) struct PageMeta {
 
 /// The page of a list that is walked by cursor alone, or every fault of the query.
 pub(crate) fn page_by_cursor(uri: &Uri) -> Result<PageRequest, Vec<Fault>> {
-    let Query(query) = Query::<PageQuery>::try_from_uri(uri).map_err(|_| vec![named_twice()])?;
-    match &query.page {
-        None => query.page_request(),
-        Some(_) => {
-            let unnumbered = PageQuery { page: None, ..query };
-            let mut faults = unnumbered.page_request().err().unwrap_or_default();
-            faults.push(Fault::new("page", "is not offered here: follow the cursor of the Link header"));
-            Err(faults)
-        }
+    let Query(mut query) = Query::<PageQuery>::try_from_uri(uri).map_err(|_| vec![named_twice()])?;
+    let message = "is not offered here: follow the cursor of the Link header";
+    let numbered = query.page.take().map(|_| Fault::new("page", message));
+    match (query.page_request(), numbered) {
+        (read, None) => read,
+        (read, Some(fault)) => Err(read.err().into_iter().flatten().chain([fault]).collect()),
     }
 }
 

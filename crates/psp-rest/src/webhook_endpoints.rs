@@ -6,11 +6,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use psp_domain::ports::{Replay, ReplayTo};
 use psp_domain::usecases::{EndpointError, EndpointPatch, InvalidEndpoint, NewEndpoint};
-use psp_domain::{
-    CustomerId, EndpointId, EndpointStatus, EventFilter, EventKind, MessageId, WebhookEndpoint, WebhookSecret,
-};
+use psp_domain::{CustomerId, EndpointId, EndpointStatus, EventKind, WebhookEndpoint, WebhookSecret};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -22,14 +19,11 @@ use crate::page::{ListRequestOrDefault, PageQuery};
 use crate::problem::{Fault, Problem, ProblemBody};
 use crate::request::{
     CustomerOrDefault, Fields, JsonBytes, OptionalCustomerHeaders, PathId, customer_or_default, not_a_card_number,
-    object_after, parsed, text, time,
+    object_after, text,
 };
 use crate::state::App;
 
-/// The most events that one request delivers anew.
-const REDELIVER_MAX: u32 = 10_000;
-
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 struct EndpointFields<'b> {
     #[serde(borrow)]
     url: Option<&'b RawValue>,
@@ -285,89 +279,6 @@ pub(crate) async fn rotate_secret(
     json(StatusCode::OK, &EndpointBody::new(&endpoint, app.options.clock.now()).with_secret(&secret))
 }
 
-#[derive(Deserialize)]
-struct RecoveryFields<'b> {
-    #[serde(borrow)]
-    since: Option<&'b RawValue>,
-    after: Option<&'b RawValue>,
-}
-
-/// Which events are to be delivered anew to a webhook endpoint.
-#[derive(ToSchema)]
-#[schema(as = WebhookRecovery, example = json!({ "since": "2026-01-31T12:00:00Z" }))]
-#[expect(dead_code, reason = "describes the body; `RecoveryFields` reads it")]
-pub(crate) struct RecoverySchema {
-    /// Those that happened since then.
-    since: DateTime<Utc>,
-    /// Of those, the ones after this event: the `next` of the answer before.
-    after: Option<Uuid>,
-}
-
-/// What is delivered anew.
-#[derive(Serialize, ToSchema)]
-#[schema(as = WebhookRecoveryAccepted)]
-pub(crate) struct RecoveredBody {
-    /// Events that were looked at, at most 10000.
-    #[schema(example = 3)]
-    events: u64,
-    /// Deliveries that start anew.
-    #[schema(example = 2)]
-    deliveries: u64,
-    /// Where there are more: to be given as `after`, with the same `since`; null otherwise.
-    #[schema(required)]
-    next: Option<Uuid>,
-}
-
-/// Deliver to a webhook endpoint again what happened since then.
-///
-/// Every event that it asks for, oldest first, whether it was delivered or not; but what waits to be delivered stays as it is.
-/// At most 10,000 events a request. An `Idempotency-Key` is ignored: a receiver knows a repetition by the event's id.
-#[utoipa::path(
-    post,
-    path = "/webhook_endpoints/{id}/redeliver",
-    tag = "webhooks",
-    operation_id = "recoverWebhookEndpoint",
-    params(OptionalCustomerHeaders, ("id" = Uuid, Path, description = "The webhook endpoint")),
-    request_body = RecoverySchema,
-    responses(
-        (status = 202, description = "Durable", body = RecoveredBody),
-        (status = 409, description = "It is disabled", body = ProblemBody, content_type = "application/problem+json"),
-        JsonBody, InvalidFields, Missing,
-    )
-)]
-pub(crate) async fn redeliver(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    PathId(id): PathId,
-    JsonBytes(body): JsonBytes,
-) -> Result<Response, Problem> {
-    let mut fields = Fields::default();
-    let customer = customer_or_default(&app, &headers).map_err(|fault| fields.faults.push(fault)).ok();
-    let body: RecoveryFields<'_> = object_after(&mut fields.faults, &body)?;
-    let since = fields.required("since", body.since, |json| text(json).and_then(|text| Ok(time(&text)?)));
-    let after: Option<MessageId> =
-        fields.optional("after", body.after, |json| parsed(json).map_err(|_: String| "must be the id of an event"));
-    let (Some(customer), Some(since), true) = (customer, since, fields.faults.is_empty()) else {
-        return Err(Problem::invalid(fields.faults));
-    };
-    let endpoint = app.ports.endpoints.find_endpoint(&customer, EndpointId(id)).await?.ok_or_else(missing)?;
-    if endpoint.status == EndpointStatus::Disabled {
-        let detail = "the webhook endpoint is disabled: enable it first";
-        return Err(Problem::new(StatusCode::CONFLICT, "endpoint-disabled", detail));
-    }
-    let filter = EventFilter {
-        customer_id: Some(customer),
-        kinds: endpoint.events,
-        from: Some(since),
-        ..EventFilter::default()
-    };
-    let to = ReplayTo::Webhooks { delivered: true, endpoint_id: Some(endpoint.id) };
-    let replay = Replay { to, is_dry_run: false, now: app.options.clock.now() };
-    let replayed = app.ports.events.replay_events(&filter, replay, after, REDELIVER_MAX).await?;
-    let next = replayed.last.map(|last| last.0);
-    json(StatusCode::ACCEPTED, &RecoveredBody { events: replayed.events, deliveries: replayed.replayed, next })
-}
-
 /// The customer of a request whose answer holds a secret, which must not be kept with an idempotency key.
 fn customer_of_secret(app: &App, headers: &HeaderMap, fields: &mut Fields) -> Option<CustomerId> {
     if headers.contains_key("idempotency-key") {
@@ -390,7 +301,7 @@ fn read(app: &App, fields: &mut Fields, body: EndpointFields<'_>) -> EndpointPat
         description: fields.optional("description", body.description, plain),
         enabled: fields.optional("status", body.status, is_enabled),
     };
-    fields.faults.extend(app.ports.keep_endpoints.faults(patch.clone()).into_iter().map(fault));
+    fields.faults.extend(app.ports.keep_endpoints.faults(patch.clone()).iter().map(fault));
     patch
 }
 
@@ -406,12 +317,11 @@ fn kinds(fields: &mut Fields, value: Option<&RawValue>) -> Option<Vec<EventKind>
     let mut kinds = Vec::new();
     for (index, item) in items.into_iter().enumerate() {
         let name: Option<String> = serde_json::from_str(item.get()).ok();
-        match name.and_then(|name| EventKind::from_name(&name)) {
-            Some(kind) => kinds.push(kind),
-            None => {
-                let message = "must be a type of event, as docs/events.md has it".into();
-                fields.faults.push(Fault { path: format!("events[{index}]").into(), message });
-            }
+        if let Some(kind) = name.and_then(|name| EventKind::from_name(&name)) {
+            kinds.push(kind);
+        } else {
+            let message = "must be a type of event, as docs/events.md has it".into();
+            fields.faults.push(Fault { path: format!("events[{index}]").into(), message });
         }
     }
     Some(kinds)
@@ -423,19 +333,19 @@ fn is_enabled(json: &str) -> Result<bool, &'static str> {
     status.map(|status| status == EndpointStatus::Enabled).ok_or("must be enabled or disabled")
 }
 
-fn fault(invalid: InvalidEndpoint) -> Fault {
+fn fault(invalid: &InvalidEndpoint) -> Fault {
     Fault::new(invalid.field(), invalid.to_string())
 }
 
 fn problem(error: EndpointError) -> Problem {
     match error {
-        EndpointError::Invalid(faults) => Problem::invalid(faults.into_iter().map(fault).collect()),
+        EndpointError::Invalid(faults) => Problem::invalid(faults.iter().map(fault).collect()),
         EndpointError::TooMany => Problem::new(StatusCode::CONFLICT, "too-many-endpoints", error.to_string()),
         EndpointError::Vault(error) => error.into(),
         EndpointError::Store(error) => error.into(),
     }
 }
 
-fn missing() -> Problem {
+pub(crate) fn missing() -> Problem {
     Problem::missing("there is no such webhook endpoint")
 }

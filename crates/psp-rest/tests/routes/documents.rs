@@ -245,13 +245,12 @@ async fn answers_have_the_fields_that_the_document_names() {
     let event = world.get_with("/events", &[]).await.json()[0].clone();
     let endpoint = world.post_to("/webhook_endpoints", &example_of("NewWebhookEndpoint")).await.json();
     let endpoint_path = format!("/webhook_endpoints/{}", endpoint["id"].as_str().unwrap());
-    let patch = example_of("WebhookEndpointPatch");
     let recovered = world.post_to(&format!("{endpoint_path}/redeliver"), &example_of("WebhookRecovery")).await.json();
     let redelivery = json!({ "endpoint_id": endpoint["id"] });
     let event_path = format!("/events/{}", event["id"].as_str().unwrap());
     let redelivered = world.post_to(&format!("{event_path}/redeliver"), &redelivery).await.json();
     let delivery = world.get_with(&format!("{event_path}/deliveries"), &[]).await.json()[0].clone();
-    let changed = world.call("PATCH", &endpoint_path, &[], Some(&patch)).await.json();
+    let changed = world.call("PATCH", &endpoint_path, &[], Some(&example_of("WebhookEndpointPatch"))).await.json();
     let balance = world.get("/balance").await.json();
     let problem = world.post("{}").await.json();
     for (schema, body) in [
