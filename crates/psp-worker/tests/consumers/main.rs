@@ -5,4 +5,6 @@
 mod authorization;
 mod callbacks;
 mod consuming;
+mod orders;
+mod refunds;
 mod support;

@@ -6,14 +6,17 @@ use async_trait::async_trait;
 use psp_domain::ports::{
     Delivery, Gateway, IdGenerator, Message, Queue, QueueDepth, QueueError, Store, TransactionReader, UuidV7Generator,
 };
-use psp_domain::usecases::{AuthorizeOptions, AuthorizeTransaction, Callbacks, CreateTransaction, Sources};
+use psp_domain::usecases::{
+    AuthorizeOptions, AuthorizeTransaction, Callbacks, CancelTransaction, CreateTransaction, OrderSaga, RefundOptions,
+    RefundTransaction, Sources,
+};
 use psp_domain::{FeeRules, MessageId, QueueName, StoredAnswer, Transaction, TransactionId, TransactionStatus};
 use psp_testkit::clock::FixedClock;
 use psp_testkit::fakes::{FixedDirectory, Memory, PlainVault, ScriptedGateway};
 use psp_testkit::fixtures;
 use psp_worker::{
-    ConsumerOptions, Handler, RetryPolicy, RetryingStore, TimeoutGateway, callbacks_handler, consume,
-    transactions_handler,
+    ConsumerOptions, Handler, RetryPolicy, RetryingStore, TimeoutGateway, callbacks_handler, consume, orders_handler,
+    refunds_handler, transactions_handler,
 };
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -140,6 +143,33 @@ impl World {
             self.sources.clone(),
         );
         self.start(QueueName::Transactions, transactions_handler(Arc::new(authorize), reader))
+    }
+
+    pub(crate) fn refunds_over(&self, store: Arc<dyn Store>) -> Arc<RefundTransaction> {
+        let directory = Arc::new(FixedDirectory::of([self.gateway.clone() as Arc<dyn Gateway>]));
+        let (memory, options) = (&self.memory, RefundOptions::default());
+        let sources = self.sources.clone();
+        Arc::new(RefundTransaction::new(store, memory.clone(), memory.clone(), directory, options, sources))
+    }
+
+    pub(crate) fn start_refunds(&self, store: Arc<dyn Store>) -> JoinHandle<()> {
+        let refunds = self.refunds_over(Arc::new(RetryingStore::new(store)));
+        self.start(QueueName::Refunds, refunds_handler(refunds))
+    }
+
+    pub(crate) fn start_orders(&self, store: Arc<dyn Store>) -> JoinHandle<()> {
+        let store: Arc<dyn Store> = Arc::new(RetryingStore::new(store));
+        let cancel = CancelTransaction::new(store.clone(), self.memory.clone(), self.sources.clone());
+        let saga = OrderSaga::new(
+            store.clone(),
+            self.memory.clone(),
+            self.memory.clone(),
+            self.memory.clone(),
+            Arc::new(cancel),
+            self.refunds_over(store),
+            self.sources.clone(),
+        );
+        self.start(QueueName::Orders, orders_handler(Arc::new(saga)))
     }
 
     pub(crate) fn callbacks(&self) -> Arc<Callbacks> {
