@@ -4,10 +4,11 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
-use psp_domain::ports::{Clock, UuidV7Generator};
+use psp_domain::ports::{Clock, IdGenerator, UuidV7Generator};
 use psp_domain::{
-    Currency, Event, EventKind, FeeRule, FeeRules, GatewayReference, IllegalTransition, Installments, Money,
-    PayableStatus, PaymentMethod, Transaction, TransactionStatus, Transition,
+    Currency, Event, EventKind, FeeRule, FeeRules, GatewayReference, IllegalTransition, Installments, Money, OrderId,
+    OrderLink, Payable, PayableStatus, PaymentMethod, Refund, RefundFeePolicy, RefundStatus, Transaction,
+    TransactionStatus, Transition,
 };
 use psp_testkit::clock::FixedClock;
 use psp_testkit::fixtures;
@@ -87,24 +88,33 @@ proptest! {
 
     #[test]
     fn whatever_is_asked_final_states_stay_and_events_have_no_gaps(
-        asked in prop::collection::vec(0_usize..5, 1..20), debit in any::<bool>(),
+        asked in prop::collection::vec(0_usize..8, 1..30), debit in any::<bool>(), of_order in any::<bool>(),
     ) {
         let now = FixedClock::default().now();
         let mut new = fixtures::new_transaction();
         if debit {
             new.payment_method = PaymentMethod::DebitCard;
         }
+        new.order = of_order.then(order_link);
         let (mut current, created) = Transaction::create(&new, now, &UuidV7Generator).unwrap();
         let mut events: Vec<Event> = vec![created];
+        let (mut refunds, mut payables): (Vec<Refund>, Vec<Payable>) = (Vec::new(), Vec::new());
         for which in asked {
             let before = current.clone();
-            match ask(which, current.clone(), now) {
+            let Some(asked) = ask_any(which, current.clone(), &refunds, &payables, now) else { continue };
+            match asked {
                 Ok(Transition::Executed(next)) => {
                     prop_assert!(!before.status.is_final(), "{:?} left {:?}", which, before.status);
                     prop_assert_eq!(next.expected_version, before.version);
-                    prop_assert_eq!(ask(which, next.transaction.clone(), now), Ok(Transition::AlreadyApplied));
-                    events.extend(next.events.clone());
-                    current = next.transaction.clone();
+                    if which != ASK_REFUND {
+                        let again = ask_any(which, next.transaction.clone(), &next.refunds, &payables, now);
+                        prop_assert_eq!(again, Some(Ok(Transition::AlreadyApplied)));
+                    }
+                    refunds.retain(|refund| next.refunds.iter().all(|ended| ended.id != refund.id));
+                    refunds.extend(next.refunds.into_iter().filter(|refund| refund.status == RefundStatus::Pending));
+                    payables.extend(next.payables);
+                    events.extend(next.events);
+                    current = next.transaction;
                 }
                 Ok(Transition::AlreadyApplied) => prop_assert_ne!(before.status, TransactionStatus::Processing),
                 Err(illegal) => prop_assert_eq!((illegal.id, illegal.from), (before.id, before.status)),
@@ -113,12 +123,56 @@ proptest! {
         let own: Vec<_> = events.iter().filter(|event| event.kind != EventKind::PayablePaid).collect();
         for (number, event) in (1..).zip(&own) {
             prop_assert_eq!(event.sequence, number);
+            prop_assert_eq!(event.aggregate_id, current.id.0);
         }
         prop_assert_eq!(current.sequence, i64::try_from(own.len()).unwrap());
+        let kinds: Vec<_> = own.iter().map(|event| event.kind.as_str()).collect();
+        let expected: Vec<_> = kinds.iter().filter(|kind| !kind.starts_with("payment.")).flat_map(|kind| {
+            [Some((*kind).to_owned()), twin(kind).filter(|_| of_order)].into_iter().flatten()
+        }).collect();
+        prop_assert_eq!(kinds, expected, "an order's side hears each once, after it was said");
         let mut ids: Vec<_> = events.iter().map(|event| event.id).collect();
         ids.sort();
         ids.dedup();
         prop_assert_eq!(ids.len(), events.len());
+    }
+}
+
+fn order_link() -> OrderLink {
+    OrderLink { id: OrderId(UuidV7Generator.next_id()), correlation_id: "request-1".parse().unwrap() }
+}
+
+/// What the order's side hears of an event of its payment.
+fn twin(kind: &str) -> Option<String> {
+    let rest = kind.strip_prefix("transaction.")?;
+    let is_heard = ["approved", "declined", "failed", "cancelled", "refunded", "refund_failed"].contains(&rest);
+    is_heard.then(|| format!("payment.{rest}"))
+}
+
+const ASK_REFUND: usize = 5;
+
+/// One of the transitions, with the first of the refunds where it needs one; `None` where it is not to be had.
+fn ask_any(
+    which: usize,
+    transaction: Transaction,
+    refunds: &[Refund],
+    payables: &[Payable],
+    now: DateTime<Utc>,
+) -> Option<Result<Transition, IllegalTransition>> {
+    let ids = &UuidV7Generator;
+    match which {
+        ASK_REFUND => {
+            let third = Money::new(transaction.amount.minor() / 3, transaction.amount.currency());
+            let amount = (transaction.refundable().minor() > third.minor()).then_some(third);
+            let next = transaction.ask_refund(amount, now, now, ids).ok()?;
+            Some(Ok(Transition::Executed(Box::new(next))))
+        }
+        6 => {
+            let refund = refunds.first()?.clone();
+            Some(transaction.complete_refund(refund, payables, RefundFeePolicy::Kept, now, ids))
+        }
+        7 => Some(transaction.fail_refund(refunds.first()?.clone(), "no", payables, now, ids)),
+        which => Some(ask(which, transaction, now)),
     }
 }
 
@@ -146,7 +200,8 @@ fn the_state_machine_has_these_transitions_and_no_others() {
                 (from, target),
                 (Processing, PendingPayment | Declined | Failed | Cancelled) | (PendingPayment, Paid)
             );
-            let repeated = from == target || (from, target) == (Paid, PendingPayment);
+            let was_approved = from.is_approved() && target == PendingPayment;
+            let repeated = from == target || was_approved;
             match ask(which, transaction, now) {
                 Ok(Transition::Executed(next)) => {
                     assert!(legal && next.transaction.status == target, "{from:?} → {target:?}");
@@ -155,5 +210,33 @@ fn the_state_machine_has_these_transitions_and_no_others() {
                 Err(illegal) => assert!(!legal && !repeated && illegal.to == target, "{from:?} → {target:?}"),
             }
         }
+    }
+}
+
+#[test]
+fn only_what_is_asked_back_is_given_back_or_kept() {
+    let now = FixedClock::default().now();
+    let next = approve(&fixtures::new_transaction(), FeeRules::fallback(), now);
+    let asked = next.transaction.ask_refund(None, now, now, &UuidV7Generator).unwrap();
+    let refund = asked.refunds[0].clone();
+    for from in TransactionStatus::ALL {
+        for which in [6, 7] {
+            let transaction = Transaction { status: from, ..asked.transaction.clone() };
+            let to = if which == 6 { TransactionStatus::Refunded } else { TransactionStatus::PendingPayment };
+            match ask_any(which, transaction, std::slice::from_ref(&refund), &next.payables, now) {
+                Some(Ok(Transition::Executed(next))) => {
+                    assert_eq!((from, next.transaction.status), (TransactionStatus::PendingRefund, to));
+                    assert_eq!(next.refunds[0].check_at, None);
+                }
+                other => {
+                    assert_ne!(from, TransactionStatus::PendingRefund);
+                    assert!(matches!(other, Some(Err(illegal)) if illegal.from == from), "{from:?}");
+                }
+            }
+        }
+        let other_end = Refund { status: RefundStatus::Failed, ..refund.clone() };
+        let transaction = Transaction { status: from, ..asked.transaction.clone() };
+        let completed = ask_any(6, transaction, &[other_end], &next.payables, now);
+        assert!(matches!(completed, Some(Err(_))), "a refund that failed is not given back after all");
     }
 }
