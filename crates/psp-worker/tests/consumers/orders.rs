@@ -1,6 +1,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use metrics_exporter_prometheus::PrometheusBuilder;
 use psp_domain::ports::{AuthorizationResult, DeadLetters, OrderReader, Queue, StoreError, TransactionReader};
 use psp_domain::usecases::{CancelOrder, CreateOutcome, OrderSaga, PlaceOrder};
 use psp_domain::{
@@ -113,6 +114,28 @@ async fn a_store_that_fails_leaves_one_order_with_one_payment() {
     let payment = world.order(id).await.payment_id.unwrap();
     let found = TransactionReader::find(&*world.memory, &fixtures::customer("123"), payment).await.unwrap();
     assert_eq!(found.unwrap().amount.minor(), 2_500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_and_refunds_are_counted_by_what_they_came_to() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let world = world();
+    world.start_all();
+    let (kept, cancelled) = (world.place().await, world.place().await);
+    for id in [kept, cancelled] {
+        world.until_order(id, OrderStatus::Paid).await;
+    }
+    world.cancel_order(cancelled).await;
+    world.until_order(cancelled, OrderStatus::Cancelled).await;
+    world.until_all_idle().await;
+    let text = handle.render();
+    let has = |line: &str| assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    has(r#"psp_orders_total{status="paid"} 2"#);
+    has(r#"psp_orders_total{status="cancelled"} 1"#);
+    has(r#"psp_orders_total{status="pending_payment"} 0"#);
+    has(r#"psp_refunds_total{status="succeeded"} 1"#);
 }
 
 /// What was logged.
