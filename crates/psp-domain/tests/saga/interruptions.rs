@@ -18,6 +18,8 @@ use tokio::sync::Notify;
 pub(crate) enum Interruption {
     /// It is killed, and goes on no more.
     Kill,
+    /// The store or the gateway fails it: before it has done what was asked, or after.
+    Fail,
     /// Others do all that they can before it goes on.
     Others,
 }
@@ -41,12 +43,17 @@ impl Places {
         self.passed.load(Ordering::SeqCst)
     }
 
-    async fn pass(&self) {
+    /// Whether what was asked for fails here.
+    async fn fails(&self) -> bool {
         let place = self.passed.fetch_add(1, Ordering::SeqCst);
-        if self.at.contains(&place) {
+        if !self.at.contains(&place) {
+            return false;
+        }
+        if self.interruption != Interruption::Fail {
             self.reached.notify_one();
             self.go_on.notified().await;
         }
+        self.interruption == Interruption::Fail
     }
 }
 
@@ -55,14 +62,28 @@ pub(crate) struct InterruptedStore(pub(crate) Arc<Memory>, pub(crate) Arc<Places
 #[async_trait]
 impl Store for InterruptedStore {
     async fn apply_all(&self, changes: Vec<ChangeSet>) -> Result<Vec<Verdict>, StoreError> {
-        self.1.pass().await;
+        if self.1.fails().await {
+            return Err(StoreError::Overloaded);
+        }
         let verdicts = self.0.apply_all(changes).await;
-        self.1.pass().await;
+        if self.1.fails().await {
+            return Err(StoreError::OutcomeUnknown("the connection broke".into()));
+        }
         verdicts
     }
 }
 
 pub(crate) struct InterruptedGateway(pub(crate) Arc<ScriptedGateway>, pub(crate) Arc<Places>);
+
+impl InterruptedGateway {
+    async fn ask<T>(&self, question: impl Future<Output = Result<T, GatewayError>>) -> Result<T, GatewayError> {
+        if self.1.fails().await {
+            return Err(GatewayError::TimedOut);
+        }
+        let answer = question.await;
+        if self.1.fails().await { Err(GatewayError::TimedOut) } else { answer }
+    }
+}
 
 #[async_trait]
 impl Gateway for InterruptedGateway {
@@ -71,29 +92,19 @@ impl Gateway for InterruptedGateway {
     }
 
     async fn authorize(&self, request: &AuthorizationRequest) -> Result<AuthorizationResult, GatewayError> {
-        self.1.pass().await;
-        let answer = self.0.authorize(request).await;
-        self.1.pass().await;
-        answer
+        self.ask(self.0.authorize(request)).await
     }
 
     async fn find(&self, reference: AttemptReference) -> Result<Option<AuthorizationResult>, GatewayError> {
-        self.1.pass().await;
-        self.0.find(reference).await
+        self.ask(self.0.find(reference)).await
     }
 
     async fn void(&self, reference: AttemptReference) -> Result<(), GatewayError> {
-        self.1.pass().await;
-        let answer = self.0.void(reference).await;
-        self.1.pass().await;
-        answer
+        self.ask(self.0.void(reference)).await
     }
 
     async fn refund(&self, request: &RefundRequest) -> Result<AuthorizationResult, GatewayError> {
-        self.1.pass().await;
-        let answer = self.0.refund(request).await;
-        self.1.pass().await;
-        answer
+        self.ask(self.0.refund(request)).await
     }
 
     fn verify_callback(&self, callback: &CallbackSignature<'_>) -> Result<(), ForgedCallback> {

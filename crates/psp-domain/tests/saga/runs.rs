@@ -78,11 +78,20 @@ fn wishes() -> Vec<Vec<(usize, Wish)>> {
 }
 
 #[tokio::test]
-async fn a_worker_that_is_killed_between_any_two_steps_changes_nothing_of_the_end() {
+async fn a_worker_that_is_killed_between_any_two_steps_comes_to_an_allowed_end() {
+    interrupted_anywhere(Interruption::Kill).await;
+}
+
+#[tokio::test]
+async fn a_store_or_gateway_that_fails_before_or_after_any_step_comes_to_an_allowed_end() {
+    interrupted_anywhere(Interruption::Fail).await;
+}
+
+async fn interrupted_anywhere(interruption: Interruption) {
     let mut runs = 0;
     for (mood, wishes) in Mood::ALL.into_iter().flat_map(|mood| wishes().into_iter().map(move |w| (mood, w))) {
         for place in 0.. {
-            let (world, places) = interrupted(Interruption::Kill, [place].into(), mood, &wishes).await;
+            let (world, places) = interrupted(interruption, [place].into(), mood, &wishes).await;
             world.allowed_end().await;
             runs += 1;
             if place >= places {
@@ -136,7 +145,7 @@ async fn the_money_of_a_cancelled_order_that_the_gateway_keeps_is_put_before_a_p
     // Somebody talks to the gateway, asks for another refund, and replays the dead letter.
     world.pool.push_back((message.clone(), 0));
     world.dead.clear();
-    world.wish(Wish::RefundAll).await;
+    assert!(world.wish(Wish::RefundAll).await);
     world.run_in_order().await;
     assert_eq!(world.allowed_end().await, (OrderStatus::Cancelled, Some(OrderPaymentStatus::Refunded)));
     assert_eq!(world.gateway.given_back()[0].amount.minor(), TOTAL);
@@ -149,15 +158,16 @@ fn any_wishes() -> impl Strategy<Value = Vec<(usize, Wish)>> {
 
 proptest! {
     #[test]
-    fn messages_in_any_order_and_more_than_once_with_workers_killed_lead_to_an_allowed_end(
+    fn messages_in_any_order_and_more_than_once_with_steps_killed_or_failed_lead_to_an_allowed_end(
         mood in prop::sample::select(Mood::ALL.to_vec()),
         wishes in any_wishes(),
-        kills in prop::collection::btree_set(0_usize..80, 0..4),
+        interruption in prop::sample::select(vec![Interruption::Kill, Interruption::Fail]),
+        places in prop::collection::btree_set(0_usize..80, 0..4),
         choices in prop::collection::vec((any::<usize>(), prop::bool::weighted(0.3)), 0..80),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let mut world = World::new(Interruption::Kill, kills, wishes);
+            let mut world = World::new(interruption, places, wishes);
             mood.tell(&world.gateway);
             world.place().await;
             let mut choices = choices.into_iter();

@@ -65,6 +65,7 @@ enum Handled {
     Dead(String),
 }
 
+/// What an order comes to.
 pub(crate) const TOTAL: i64 = 2_500;
 
 pub(crate) fn new_order() -> NewOrder {
@@ -96,14 +97,13 @@ impl World {
             let answer = |order: &psp_domain::Order| StoredAnswer { status: 202, body: order.id.to_string() };
             let new = new_order();
             let placing = self.workers.place.execute(&new, Some(request), answer);
-            let outcome = unless_killed(&self.places, placing).await;
-            match outcome.map(Result::unwrap) {
-                None => {}
-                Some(CreateOutcome::Created(answer) | CreateOutcome::Replayed(answer)) => {
+            match unless_killed(&self.places, placing).await {
+                None | Some(Err(_)) => {}
+                Some(Ok(CreateOutcome::Created(answer) | CreateOutcome::Replayed(answer))) => {
                     self.order = answer.body.parse().unwrap();
                     return;
                 }
-                Some(other) => panic!("{other:?}"),
+                Some(Ok(other)) => panic!("{other:?}"),
             }
         }
     }
@@ -157,20 +157,23 @@ impl World {
         let due: Vec<_> = self.wishes.iter().filter(|(after, _)| *after <= handled).map(|(_, wish)| *wish).collect();
         self.wishes.retain(|(after, _)| *after > handled);
         for wish in due {
-            while unless_killed(&self.places, self.wish(wish)).await.is_none() {}
+            while unless_killed(&self.places, self.wish(wish)).await != Some(true) {}
         }
     }
 
-    pub(crate) async fn wish(&self, wish: Wish) {
+    /// Whether it was heard.
+    pub(crate) async fn wish(&self, wish: Wish) -> bool {
         let customer = fixtures::customer("123");
         if wish == Wish::CancelOrder {
-            let outcome = self.workers.cancel.execute(&customer, self.order, |_| None).await.unwrap();
-            assert!(matches!(outcome, CancelOrderOutcome::Requested(_) | CancelOrderOutcome::TooLate(_)));
-            return;
+            return match self.workers.cancel.execute(&customer, self.order, |_| None).await {
+                Ok(CancelOrderOutcome::Requested(_) | CancelOrderOutcome::TooLate(_)) => true,
+                Ok(other) => panic!("{other:?}"),
+                Err(_) => false,
+            };
         }
-        let Some(payment) = self.payment().await else { return };
+        let Some(payment) = self.payment().await else { return true };
         let minor = (wish == Wish::RefundPart).then_some(TOTAL / 4);
-        self.workers.refund.request(&customer, payment, minor, |_| None).await.unwrap();
+        self.workers.refund.request(&customer, payment, minor, |_| None).await.is_ok()
     }
 
     pub(crate) async fn payment(&self) -> Option<TransactionId> {
@@ -185,8 +188,8 @@ impl World {
                 biased;
                 handled = &mut work => return Some(handled),
                 () = self.places.reached.notified() => match self.places.interruption {
-                    Interruption::Kill => return None,
                     Interruption::Others => self.others(message).await,
+                    Interruption::Kill | Interruption::Fail => return None,
                 },
             }
             self.places.go_on.notify_one();
@@ -213,21 +216,18 @@ impl World {
     async fn work(&self, message: &Message, is_last: bool) -> Handled {
         match message.queue {
             QueueName::Transactions => self.authorize(message, is_last).await,
-            QueueName::Refunds => {
-                let outcome = self.workers.refund.perform(refund_of(message), is_last).await.unwrap();
-                match outcome {
-                    RefundOutcome::Done(_) | RefundOutcome::Waiting(_) => Handled::Done,
-                    RefundOutcome::Retry(_) | RefundOutcome::Overtaken => Handled::Again,
-                    RefundOutcome::Unknown => panic!("there is no such refund"),
-                }
-            }
+            QueueName::Refunds => match self.workers.refund.perform(refund_of(message), is_last).await {
+                Ok(RefundOutcome::Done(_) | RefundOutcome::Waiting(_)) => Handled::Done,
+                Ok(RefundOutcome::Retry(_) | RefundOutcome::Overtaken) | Err(_) => Handled::Again,
+                Ok(RefundOutcome::Unknown) => panic!("there is no such refund"),
+            },
             QueueName::Orders => {
                 let kind = EventKind::from_name(&message.kind).unwrap();
-                match self.workers.saga.handle(kind, order_of(message)).await.unwrap() {
-                    OrderOutcome::Became(_) | OrderOutcome::Done => Handled::Done,
-                    OrderOutcome::Retry(_) => Handled::Again,
-                    OrderOutcome::NeedsAPerson(reason) => Handled::Dead(reason),
-                    OrderOutcome::Unknown => panic!("there is no such order"),
+                match self.workers.saga.handle(kind, order_of(message)).await {
+                    Ok(OrderOutcome::Became(_) | OrderOutcome::Done) => Handled::Done,
+                    Ok(OrderOutcome::Retry(_)) | Err(_) => Handled::Again,
+                    Ok(OrderOutcome::NeedsAPerson(reason)) => Handled::Dead(reason),
+                    Ok(OrderOutcome::Unknown) => panic!("there is no such order"),
                 }
             }
             queue => panic!("nothing is sent to {queue}"),
@@ -238,9 +238,9 @@ impl World {
         assert!([CHECK_MESSAGE_KIND, "transaction.created"].contains(&message.kind.as_str()));
         let id = TransactionId(message.aggregate_id);
         let loaded = self.memory.load_for_authorization(&[id]).await.unwrap().remove(0);
-        match self.workers.authorize.execute(loaded, is_last).await.unwrap() {
-            AuthorizeOutcome::Done(_) | AuthorizeOutcome::Waiting(_) => Handled::Done,
-            AuthorizeOutcome::Retry(_) | AuthorizeOutcome::Overtaken => Handled::Again,
+        match self.workers.authorize.execute(loaded, is_last).await {
+            Ok(AuthorizeOutcome::Done(_) | AuthorizeOutcome::Waiting(_)) => Handled::Done,
+            Ok(AuthorizeOutcome::Retry(_) | AuthorizeOutcome::Overtaken) | Err(_) => Handled::Again,
         }
     }
 
