@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ports::IdGenerator;
 use crate::{
-    Currency, CustomerId, EventKind, FeeRule, FeeRules, IllegalTransition, Money, Payable, PayableId, PayableStatus,
-    RefundId, Transaction, TransactionId, TransactionKind, TransactionStatus, Transition, Transitioned,
+    Currency, CustomerId, Event, EventKind, FeeRule, FeeRules, IllegalTransition, MessageId, Money, Payable, PayableId,
+    PayableStatus, RefundId, Transaction, TransactionId, TransactionKind, TransactionStatus, Transition, Transitioned,
 };
 
 /// How far a refund is.
@@ -216,6 +216,8 @@ impl Transaction {
         let waits = payables.iter().chain(&taken).any(|payable| payable.status == PayableStatus::WaitingFunds);
         let mut next = self.end_refund(refund, kind, waits, now, ids)?;
         if let Transition::Executed(next) = &mut next {
+            let paid = taken.iter().filter(|payable| payable.status == PayableStatus::Paid);
+            next.events.extend(paid.map(|payable| Event::of_payable_paid(MessageId(ids.next_id()), payable)));
             next.payables = taken;
         }
         Ok(next)

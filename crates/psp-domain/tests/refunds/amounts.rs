@@ -159,6 +159,9 @@ impl Books {
             assert!(taken.receivable.minor() <= 0 && taken.fee.minor() <= 0, "{taken:?}");
             assert_eq!((taken.status, taken.refund), (owed.status, refund.number));
         }
+        let paid = next.payables.iter().filter(|payable| payable.status == PayableStatus::Paid).map(|p| p.id.0);
+        let said = next.events.iter().filter(|event| event.kind == EventKind::PayablePaid).map(|e| e.aggregate_id);
+        assert!(paid.eq(said), "what is paid at once says so");
         let ended = next.refunds[0].clone();
         self.write(*next);
         let again = if given {
