@@ -118,6 +118,9 @@ impl RefundTransaction {
     /// Asks for a refund of a customer's transaction: of that many minor units, or of all that is left. Writes with it the record
     /// of an idempotency key, which `record` makes of the outcome. Where nothing is to be written there is no record.
     ///
+    /// The same request at once in another process may have taken what was left: who comes with a key looks it up again before it
+    /// tells of a refusal.
+    ///
     /// # Errors
     /// [`RefundError`]; nothing was written, except with [`StoreError::OutcomeUnknown`].
     pub async fn request(
