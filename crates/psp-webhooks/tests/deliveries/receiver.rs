@@ -97,7 +97,7 @@ impl Receiver {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 notes.connections.fetch_add(1, Ordering::SeqCst);
-                stream.read(&mut [0; 8_192]).await.unwrap();
+                assert_ne!(stream.read(&mut [0; 8_192]).await.unwrap(), 0);
                 // The client may have gone when it has enough.
                 let _ = stream.write_all(&bytes).await;
             }
@@ -169,9 +169,9 @@ async fn hear(
     let (head, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let number = {
-        let mut heard = notes.heard.lock().unwrap();
-        heard.push(Heard { path: head.uri.to_string(), headers: head.headers, body });
-        heard.len() - 1
+        let mut all = notes.heard.lock().unwrap();
+        all.push(Heard { path: head.uri.to_string(), headers: head.headers, body });
+        all.len() - 1
     };
     let in_hand = notes.in_hand.fetch_add(1, Ordering::SeqCst) + 1;
     notes.most_in_hand.fetch_max(in_hand, Ordering::SeqCst);

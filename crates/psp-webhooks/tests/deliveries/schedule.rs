@@ -23,7 +23,7 @@ async fn attempts_are_made_at_the_times_of_the_schedule_and_never_before() {
         let at = case.clock.now() + TimeDelta::seconds(i64::try_from(pause).unwrap());
         assert_eq!((delivery.status, delivery.next_attempt_at), (DeliveryStatus::Pending, Some(at)));
         // Another delivery, which comes after it would have, shows that it was not attempted.
-        case.clock.advance(Duration::from_secs(pause) - Duration::from_millis(1));
+        case.clock.advance(Duration::from_secs(pause).saturating_sub(Duration::from_millis(1)));
         case.attempted(case.event().await, &endpoint, 1).await;
         assert_eq!(case.delivery(id, &endpoint).await.attempts.len(), made);
         case.clock.advance(Duration::from_millis(1));
@@ -43,8 +43,7 @@ async fn attempts_are_made_at_the_times_of_the_schedule_and_never_before() {
 
 #[tokio::test]
 async fn pauses_are_longer_by_chance_and_by_no_more_than_the_jitter() {
-    let mut case = Case::default();
-    case.policy = WebhookPolicy::default();
+    let case = Case { policy: WebhookPolicy::default(), ..Case::default() };
     let receiver = Receiver::saying(503).await;
     let (endpoint, _) = case.endpoint(&receiver.url()).await;
     let _working = case.start();

@@ -24,8 +24,7 @@ async fn server(name: &str) -> (Receiver, rustls::RootCertStore) {
 #[tokio::test]
 async fn an_endpoint_with_a_certificate_for_its_name_is_delivered_to() {
     let (receiver, roots) = server("shop.example").await;
-    let mut case = Case::default();
-    case.tls = tls_of(roots);
+    let case = Case { tls: tls_of(roots), ..Case::default() };
     case.names.set("shop.example", &[&["127.0.0.1"]]);
     let (endpoint, _) = case.endpoint(&format!("https://shop.example:{}/", receiver.address.port())).await;
     let _working = case.start();
