@@ -89,6 +89,19 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Every failure.
+    #[cfg(test)]
+    const ALL: [Self; 8] = [
+        Self::RefusedUrl,
+        Self::RefusedAddress,
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Closed,
+        Self::Protocol,
+        Self::Timeout,
+    ];
+
     /// The word in the API and the database.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -225,4 +238,18 @@ async fn read(mut body: Incoming, kept: &mut BytesMut) -> bool {
 fn shortened(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(DeliveryAttempt::MAX_ANSWER_BYTES));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_failure_is_documented() {
+        let page = include_str!("../../../docs/webhooks.md");
+        for failure in Failure::ALL {
+            let row = format!("\n| `{}` | ", failure.as_str());
+            assert!(page.contains(&row), "docs/webhooks.md must have {row}");
+        }
+    }
 }

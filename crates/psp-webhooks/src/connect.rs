@@ -138,3 +138,18 @@ async fn connect_any(addresses: &[IpAddr], port: u16, by: Instant) -> Result<Tcp
     }
     Err(failure)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_system_knows_this_machine_and_no_invalid_name() {
+        let resolver = SystemResolver::default();
+        let found = resolver.resolve("localhost").await.unwrap();
+        assert!(!found.is_empty() && found.iter().all(IpAddr::is_loopback), "{found:?}");
+        // Such a name is nobody's (RFC 6761, section 6.4).
+        assert!(resolver.resolve("shop.invalid").await.is_err());
+        assert_eq!(resolver.room.available_permits(), SystemResolver::MAX_QUESTIONS);
+    }
+}
