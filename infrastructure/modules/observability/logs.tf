@@ -19,7 +19,7 @@ locals {
     # Told at every tenth sweep, which is ten minutes apart by default.
     attempts-overdue = {
       pattern = "{ $.message = \"attempts are overdue\" || $.message = \"refunds are overdue\" }"
-      text    = "Gateways may have charged, or are to give back, and have not said so for a quarter of an hour, or an hour."
+      text    = "Gateways may have charged, or are to give back, and have not said so for a quarter of an hour, or a day."
       seconds = 3600
     }
     breaker-open = {

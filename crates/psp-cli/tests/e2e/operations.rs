@@ -107,7 +107,10 @@ async fn payments_whose_message_was_discarded_or_lost_are_found_and_end() {
     }
     assert_eq!(place.run(&["dlq", "list", "--json"]).trim(), "[]");
     let swept = place.run(&["job", "sweep-attempts"]);
-    assert_eq!(swept, "0 unresolved attempts are asked for, 0 pending refunds, 0 transactions whose message was lost\n");
+    assert_eq!(
+        swept,
+        "0 unresolved attempts are asked for, 0 pending refunds, 0 transactions whose message was lost\n"
+    );
 }
 
 const KEYS: [&str; 2] =

@@ -23,7 +23,8 @@ pub trait RefundStore: Send + Sync {
     /// The refunds of a customer's transaction, in their order. None for another customer's.
     async fn refunds(&self, customer: &CustomerId, transaction: TransactionId) -> Result<Vec<Refund>, StoreError>;
 
-    /// One refund, whoever's it is. For workers.
+    /// One refund, whoever's it is. For workers. What it comes with is of one moment, or the transaction is read before all the
+    /// rest: an end that is written meanwhile moves its version on, so nobody ends a refund that has ended.
     async fn load_refund(&self, id: RefundId) -> Result<Option<LoadedRefund>, StoreError>;
 
     /// For up to `limit` pending refunds whose `check_at` has come, the longest due first: sends a
