@@ -208,10 +208,6 @@ pub fn idempotency(change: &ChangeSet, key: &str, now: DateTime<Utc>) -> Idempot
         key: key.parse().unwrap(),
         fingerprint: Fingerprint([1; 32]),
         answer: StoredAnswer { status: 201, body: id.to_string() },
-        customer_id: written(change).customer_id.clone(),
-        key: key.parse().unwrap(),
-        fingerprint: Fingerprint([1; 32]),
-        answer: StoredAnswer { status: 201, body: written(change).id.to_string() },
         expires_at: now + chrono::TimeDelta::hours(24),
     }
 }
