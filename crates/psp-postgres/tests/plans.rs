@@ -9,7 +9,7 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
 /// Tables that grow with the business.
-const GROWING: [&str; 9] = [
+const GROWING: [&str; 12] = [
     "transactions",
     "payables",
     "outbox",
@@ -19,6 +19,9 @@ const GROWING: [&str; 9] = [
     "gateway_attempts",
     "gateway_callbacks",
     "card_tokens",
+    "refunds",
+    "orders",
+    "status_counts",
 ];
 
 /// Indexes that may be read whole: of what is pending or due, where a limit ends it, and of small tables.
@@ -32,8 +35,8 @@ const WHOLE: [&str; 7] = [
     "gateway_health_pkey",
 ];
 
-/// 50,000 payments of 100 customers, some of them processing, two thirds settled, some messages pending; an attempt, a callback
-/// and a card for each.
+/// 50,000 payments of 100 customers, some of them processing, two thirds settled, some messages pending; an attempt, a callback,
+/// a card and a refund for each; as many orders.
 const FILL: &str = "
 INSERT INTO transactions (id, customer_id, description, amount, currency, payment_method, card_holder_name, card_expiry,
     card_last_four, card_brand, installments, waiting_payables, status, version, created_at, updated_at, sealed_card)
@@ -66,6 +69,17 @@ INSERT INTO card_tokens (token, customer_id, card_holder_name, card_expiry, card
     expires_at)
 SELECT id, customer_id, 'Luke', 202510, '1111', 'visa', 'x', now(), now() + random() * interval '15 minutes'
 FROM transactions;
+INSERT INTO refunds (id, transaction_id, number, customer_id, amount, currency, status, check_at, created_at, updated_at)
+SELECT gen_random_uuid(), id, 1, customer_id, 1, 'BRL', status, CASE status WHEN 'pending' THEN now() END, now(), now()
+FROM (SELECT id, customer_id, CASE WHEN random() < 0.02 THEN 'pending' ELSE 'succeeded' END AS status FROM transactions) AS t;
+INSERT INTO orders (id, customer_id, user_id, total, currency, payment_method, status, is_created, is_cancel_requested,
+    correlation_id, version, sequence, created_at, updated_at)
+SELECT gen_random_uuid(), customer_id, 'user', 1, 'BRL', 'pix', 'paid', true, false, 'request', 1, 1, now(), now()
+FROM transactions;
+UPDATE transactions SET placed_order = id, correlation_id = 'request' WHERE random() < 0.1;
+INSERT INTO status_counts
+SELECT 'customer-' || n, 'order', status, 'BRL', 1, 1
+FROM generate_series(1, 5000) AS n, unnest('{pending_payment,paid,cancelled,failed}'::text[]) AS status;
 ANALYZE;";
 
 /// A value of a parameter's type, as SQL.

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::pin::Pin;
 
-use psp_domain::ports::{Clock, SettlementChunk};
+use psp_domain::ports::{Clock, SettlementChunk, UuidV7Generator};
 use psp_domain::usecases::SettlePayables;
 use psp_domain::{ChangeSet, Event, EventKind, TransactionStatus, Verdict};
 use serde_json::Value;
@@ -21,6 +21,8 @@ macro_rules! event_contract {
             a_refused_change_set_writes_no_event
             settlement_writes_each_event_once_in_its_place
             settlement_writes_events_of_the_shape_of_the_domains
+            settlement_names_the_order_of_a_payment_as_the_domain_does
+            the_payment_of_an_order_says_everything_twice_and_leaves_no_gap
             attempts_leave_no_gap_in_the_events
         }
     };
@@ -144,6 +146,54 @@ pub async fn settlement_writes_events_of_the_shape_of_the_domains(case: EventCas
     let (paid, model) = of_kind(EventKind::TransactionPaid, &debit_paid);
     assert_eq!((paid.aggregate_id, paid.sequence), (credit.id.0, 3));
     assert_eq!(json(&paid), model, "the amounts are the same");
+}
+
+pub async fn settlement_names_the_order_of_a_payment_as_the_domain_does(case: EventCase) {
+    let now = case.ports.clock.now();
+    let mut named = fixtures::payment("123", 1000, 1);
+    named.named.order_id = Some(r#"a"b\c/d'e%s\u0041{}"#.parse().unwrap());
+    let (order, _) = fixtures::place(&fixtures::new_order("123", 1000), now);
+    assert!(order.correlation_id.as_str().contains(['"']) && order.correlation_id.as_str().contains('\\'));
+    for new in [fixtures::payment("123", 1000, 1), named, fixtures::order_payment(&order)] {
+        let (transaction, created) = fixtures::create(&new, now);
+        let approval = fixtures::approve(&transaction, now);
+        let approved = fixtures::written(&approval).clone();
+        case.ports.store.apply_all(vec![created, approval]).await.unwrap();
+        case.settle(31, 10).await;
+        let model = fixtures::executed(approved.settle(now, &UuidV7Generator).unwrap()).events.remove(0);
+        let events = case.events().await;
+        let of_kind = |event: &&Event| event.aggregate_id == transaction.id.0 && event.kind == EventKind::TransactionPaid;
+        let paid = events.iter().find(of_kind).unwrap();
+        assert_eq!(paid.data, model.data, "to the byte");
+        assert_eq!(paid.sequence, model.sequence);
+    }
+}
+
+pub async fn the_payment_of_an_order_says_everything_twice_and_leaves_no_gap(case: EventCase) {
+    let now = case.ports.clock.now();
+    let (order, placed) = fixtures::place(&fixtures::new_order("123", 1000), now);
+    let (payment, created) = fixtures::pay_order(&order, now);
+    let approval = fixtures::approve(&payment, now);
+    let asked = fixtures::ask_refund(fixtures::written(&approval), Some(100), now);
+    let mut expected = Vec::new();
+    for change in [placed, created, approval, asked.clone()] {
+        expected.extend(change.events.clone());
+        assert_eq!(case.ports.store.apply(change).await.unwrap(), Verdict::Applied);
+    }
+    // Its only payable is paid meanwhile, of which only the payable tells.
+    case.settle(31, 10).await;
+    let of = case.ports.refunds.load_refund(asked.refunds[0].id).await.unwrap().expect("the refund");
+    let next = of.transaction.fail_refund(of.refund, "refused", &of.payables, now, &UuidV7Generator).unwrap();
+    let end = fixtures::executed(next);
+    expected.extend(end.events.clone());
+    assert_eq!(case.ports.store.apply(end).await.unwrap(), Verdict::Applied);
+    expected.sort_by_key(|event| (event.aggregate_id, event.sequence));
+    let mut events = case.events().await;
+    events.retain(|event| event.kind != EventKind::PayablePaid);
+    assert_eq!(events, expected);
+    let of_payment: Vec<_> = events.iter().filter(|event| event.aggregate_id == payment.id.0).collect();
+    assert_eq!(of_payment.iter().map(|event| event.sequence).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(of_payment[6].kind, EventKind::TransactionPaid);
 }
 
 pub async fn attempts_leave_no_gap_in_the_events(case: EventCase) {
