@@ -1,8 +1,10 @@
 //! What few change sets write: orders, refunds, counts by status. Statements of their own, so that the one that writes all
 //! others stays as it is.
 
+use chrono::{DateTime, Utc};
 use psp_domain::{ChangeSet, TransactionWrite};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::columns::{Counts, Links, Orders, Refunds, Totals};
 
@@ -19,12 +21,15 @@ pub(crate) async fn write_orders(
     connection: &mut PgConnection,
     round: &[&ChangeSet],
 ) -> Result<Vec<usize>, sqlx::Error> {
-    let mut o = Orders::default();
-    for (n, change) in (0..).zip(round) {
-        change.order.iter().for_each(|write| o.push(n, write));
-    }
-    if o.n.is_empty() {
+    let mut writes: Vec<_> = (0..).zip(round).filter_map(|(n, change)| Some((n, change.order.as_ref()?))).collect();
+    if writes.is_empty() {
         return Ok(Vec::new());
+    }
+    // Others may lock the same orders: in the same order.
+    writes.sort_unstable_by_key(|(_, write)| write.order().id);
+    let mut o = Orders::default();
+    for (n, write) in writes {
+        o.push(n, write);
     }
     let refused = sqlx::query_scalar!(
         r#"WITH asked AS (
@@ -63,7 +68,7 @@ pub(crate) async fn write_orders(
         &o.status_reason as &[Option<&str>],
         &o.is_created,
         &o.is_cancel_requested,
-        &o.payment_id as &[Option<uuid::Uuid>],
+        &o.payment_id as &[Option<Uuid>],
         &o.correlation_id as &[&str],
         &o.version,
         &o.sequence,
@@ -126,7 +131,7 @@ pub(crate) async fn write_refunds(connection: &mut PgConnection, round: &[&Chang
         &r.status as &[&str],
         &r.reason as &[Option<&str>],
         &r.gateway_reference as &[Option<&str>],
-        &r.check_at as &[Option<chrono::DateTime<chrono::Utc>>],
+        &r.check_at as &[Option<DateTime<Utc>>],
         &r.created_at,
         &r.updated_at,
     );

@@ -4,12 +4,14 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use psp_domain::ports::{
-    AttemptStore, Clock, PayableReader, SettlementChunk, SettlementStore, Store, TransactionReader,
+    AttemptStore, BalanceReader, Clock, PayableReader, RefundStore, SettlementChunk, SettlementStore, Store,
+    TransactionReader, UuidV7Generator,
 };
 use psp_domain::{
-    ChangeSet, Event, PageRequest, SealedCard, SettlementRunId, Transaction, TransactionKind, TransactionStatus,
-    TransactionWrite, Verdict,
+    ChangeSet, Currency, Event, PageRequest, RefundFeePolicy, RefundId, RefundTotals, SealedCard, SettlementRunId,
+    Transaction, TransactionKind, TransactionStatus, TransactionWrite, Verdict,
 };
 use psp_postgres::{OpenError, PgOptions, PgStore};
 use psp_testkit::clock::FixedClock;
@@ -159,12 +161,22 @@ async fn sequences(url: &str, transaction: &Transaction) -> Vec<i64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn payments_of_the_first_release_are_read_back_and_go_on() {
+    read_back_and_go_on(1, &["0002_gateways", "0003_events"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn payments_of_the_release_before_are_read_back_and_go_on() {
+    read_back_and_go_on(2, &["0003_events"]).await;
+}
+
+/// Payments of the release with that schema, in a database that these migrations bring up to date.
+async fn read_back_and_go_on(schema: i64, missing: &[&str]) {
     let database = servers::database().await;
     let options = PgOptions::new(&*database.url);
     let clock = Arc::new(FixedClock::default());
     let now = clock.now();
     let mut connection = PgConnection::connect(&database.url).await.unwrap();
-    MIGRATIONS.run_to(1, &mut connection).await.unwrap();
+    MIGRATIONS.run_to(schema, &mut connection).await.unwrap();
     let (waiting, created) = fixtures::create(&fixtures::payment("123", 2500, 1), now);
     let Some(TransactionWrite::Insert(_, sealed)) = &created.transaction else { panic!("not an insert") };
     let (other, created_other) = fixtures::create(&fixtures::payment("123", 1000, 1), now);
@@ -179,9 +191,12 @@ async fn payments_of_the_first_release_are_read_back_and_go_on() {
     for event in created.events.iter().chain(&created_other.events).chain(&approval.events) {
         write_event(&mut connection, event).await;
     }
+    if schema > 1 {
+        connection.execute("UPDATE transactions SET sequence = version").await.unwrap();
+    }
     connection.close().await.unwrap();
 
-    assert_eq!(PgStore::migrate(&options).await.unwrap(), ["0002_gateways", "0003_events"]);
+    assert_eq!(PgStore::migrate(&options).await.unwrap(), missing);
     assert!(PgStore::migrate(&options).await.unwrap().is_empty());
     let store = PgStore::open(options, clock.clone()).await.unwrap();
     let customer = fixtures::customer("123");
@@ -209,8 +224,23 @@ async fn payments_of_the_first_release_are_read_back_and_go_on() {
         let paid = TransactionReader::find(&*store, &customer, transaction.id).await.unwrap().unwrap();
         assert_eq!((paid.status, paid.version, paid.sequence), (TransactionStatus::Paid, version, 3));
         assert_eq!(sequences(&database.url, transaction).await, [1, 2, 3]);
+        assert_eq!(paid.refunds, RefundTotals::none(paid.amount.currency()));
+        // It is given back as one of this release.
+        let refund = fixtures::ask_refund(&paid, None, now);
+        assert_eq!(store.apply(refund.clone()).await.unwrap(), Verdict::Applied);
+        end_refund(&store, refund.refunds[0].id, now).await;
+        let refunded = TransactionReader::find(&*store, &customer, transaction.id).await.unwrap().unwrap();
+        assert_eq!((refunded.status, refunded.refundable().minor()), (TransactionStatus::Refunded, 0));
     }
     store.close().await;
+}
+
+/// Gives back what is asked back.
+async fn end_refund(store: &PgStore, id: RefundId, now: DateTime<Utc>) {
+    let of = store.load_refund(id).await.unwrap().unwrap();
+    let policy = RefundFeePolicy::Kept;
+    let next = of.transaction.complete_refund(of.refund, &of.payables, policy, now, &UuidV7Generator).unwrap();
+    assert_eq!(store.apply(fixtures::executed(next)).await.unwrap(), Verdict::Applied);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -250,6 +280,88 @@ async fn what_the_first_release_writes_during_an_upgrade_goes_on() {
         assert_eq!((paid.version, paid.sequence), (version, version));
         assert_eq!(sequences(&database.url, &paid).await, events);
     }
+    connection.close().await.unwrap();
+    store.close().await;
+}
+
+/// What settles the payables of the first chunk of a run in the release before.
+const SETTLE: &str = "WITH chunk AS (
+        SELECT run_id, number, from_date, from_id, to_date, to_id FROM settlement_chunks
+        WHERE run_id = $1 AND number = 1 AND settled_at IS NULL FOR UPDATE
+    ), paid AS (
+        UPDATE payables AS p SET status = 'paid', updated_at = $2 FROM chunk AS c
+        WHERE p.status = 'waiting_funds' AND (p.payment_date, p.id) > (c.from_date, c.from_id)
+            AND (p.payment_date, p.id) <= (c.to_date, c.to_id)
+        RETURNING p.id, p.transaction_id, p.installment, p.customer_id, p.currency, p.receivable
+    ), counted AS (
+        UPDATE transactions AS t SET waiting_payables = t.waiting_payables - d.paid,
+            status = CASE WHEN t.waiting_payables = d.paid THEN 'paid' ELSE t.status END,
+            version = CASE WHEN t.waiting_payables = d.paid THEN t.version + 1 ELSE t.version END,
+            sequence = CASE WHEN t.waiting_payables = d.paid THEN t.sequence + 1 ELSE t.sequence END,
+            updated_at = CASE WHEN t.waiting_payables = d.paid THEN $2 ELSE t.updated_at END
+        FROM (SELECT transaction_id, count(*)::smallint AS paid FROM paid GROUP BY transaction_id) AS d
+        WHERE t.id = ANY (ARRAY (SELECT transaction_id FROM paid)) AND t.id = d.transaction_id
+            AND t.status = 'pending_payment'
+        RETURNING t.id, t.customer_id, t.sequence, t.amount, t.currency, t.status
+    ), moved AS (
+        INSERT INTO balances AS old (customer_id, currency, available, waiting_funds)
+        SELECT customer_id, currency, sum(receivable)::bigint, -sum(receivable)::bigint FROM paid
+        GROUP BY customer_id, currency ORDER BY customer_id, currency
+        ON CONFLICT (customer_id, currency) DO UPDATE SET available = old.available + excluded.available,
+            waiting_funds = old.waiting_funds + excluded.waiting_funds
+    ), transaction_events AS (
+        INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at)
+        SELECT gen_random_uuid(), 'transaction.paid', id, sequence, customer_id, '{}', $2 FROM counted WHERE status = 'paid'
+    )
+    UPDATE settlement_chunks AS s SET settled_at = $2, payables = (SELECT count(*) FROM paid),
+        transactions = (SELECT count(*) FROM counted WHERE status = 'paid')
+    WHERE s.run_id = $1 AND s.number = 1 AND EXISTS (SELECT FROM chunk)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_release_before_settles_and_writes_payables_during_an_upgrade() {
+    let database = servers::database().await;
+    let clock = Arc::new(FixedClock::default());
+    let now = clock.now();
+    let store = PgStore::open(PgOptions::new(&*database.url), clock.clone()).await.unwrap();
+    let mut connection = PgConnection::connect(&database.url).await.unwrap();
+    let customer = fixtures::customer("123");
+
+    // One that it approves, and two that wait for a refund while it settles.
+    let (approved, created) = fixtures::create(&fixtures::payment("123", 2500, 1), now);
+    assert_eq!(store.apply(created).await.unwrap(), Verdict::Applied);
+    let approval = fixtures::approve(&approved, now);
+    update(&mut connection, fixtures::written(&approval)).await;
+    write_payable(&mut connection, &approval).await;
+    write_event(&mut connection, &approval.events[0]).await;
+    let (mut refunds, mut refunded) = (Vec::new(), Vec::new());
+    for installments in [1, 2] {
+        let (transaction, created) = fixtures::create(&fixtures::payment("456", 1000, installments), now);
+        let approval = fixtures::approve(&transaction, now);
+        let ask = fixtures::ask_refund(fixtures::written(&approval), Some(100), now);
+        refunds.push(ask.refunds[0].id);
+        assert_eq!(store.apply_all(vec![created, approval, ask]).await.unwrap(), [Verdict::Applied; 3]);
+        refunded.push(transaction);
+    }
+    let run_id = SettlementRunId(Uuid::from_u128(1));
+    assert_eq!(store.plan_run(run_id, now + chrono::Days::new(31), 10, now).await.unwrap(), 1);
+    sqlx::query(SETTLE).bind(run_id.0).bind(now).execute(&mut connection).await.unwrap();
+    let paid = TransactionReader::find(&*store, &customer, approved.id).await.unwrap().unwrap();
+    assert_eq!((paid.status, paid.version, paid.sequence), (TransactionStatus::Paid, 3, 3));
+
+    // The end of a refund finds what was paid meanwhile, and the rest is settled as ever.
+    for refund in refunds {
+        end_refund(&store, refund, now).await;
+    }
+    let run_id = SettlementRunId(Uuid::from_u128(1 << 64));
+    assert_eq!(store.plan_run(run_id, now + chrono::Days::new(61), 10, now).await.unwrap(), 1);
+    let settled = store.settle_chunk(SettlementChunk { run_id, number: 1 }, now).await.unwrap().unwrap();
+    assert_eq!((settled.payables, settled.transactions), (2, 1));
+    for transaction in refunded {
+        let paid = TransactionReader::find(&*store, &transaction.customer_id, transaction.id).await.unwrap().unwrap();
+        assert_eq!((paid.status, paid.refunds.done.minor()), (TransactionStatus::Paid, 100));
+    }
+    let balance = store.balance(&fixtures::customer("456"), Currency::BRL).await.unwrap();
+    assert_eq!((balance.available.minor(), balance.waiting_funds.minor()), (2 * (950 - 100), 0));
     connection.close().await.unwrap();
     store.close().await;
 }

@@ -4,12 +4,14 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use psp_domain::ports::{
-    AttemptStore, Clock, PayableReader, SettlementChunk, SettlementStore, Store, TransactionReader,
+    AttemptStore, BalanceReader, Clock, PayableReader, RefundStore, SettlementChunk, SettlementStore, Store,
+    TransactionReader, UuidV7Generator,
 };
 use psp_domain::{
-    ChangeSet, Event, PageRequest, SealedCard, SettlementRunId, Transaction, TransactionKind, TransactionStatus,
-    TransactionWrite, Verdict,
+    ChangeSet, Currency, Event, PageRequest, RefundFeePolicy, RefundId, RefundTotals, SealedCard, SettlementRunId,
+    Transaction, TransactionKind, TransactionStatus, TransactionWrite, Verdict,
 };
 use psp_sqlite::{SqliteOptions, SqliteStore};
 use psp_testkit::clock::FixedClock;
@@ -90,12 +92,22 @@ async fn sequences(url: &str, transaction: &Transaction) -> Vec<i64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn payments_of_the_first_release_are_read_back_and_go_on() {
+    read_back_and_go_on(1, &["0002_gateways", "0003_events"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn payments_of_the_release_before_are_read_back_and_go_on() {
+    read_back_and_go_on(2, &["0003_events"]).await;
+}
+
+/// Payments of the release with that schema, in a database that these migrations bring up to date.
+async fn read_back_and_go_on(schema: i64, missing: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", dir.path().join("psp.db").display());
     let clock = Arc::new(FixedClock::default());
     let now = clock.now();
     let mut connection = SqliteConnection::connect(&format!("{url}?mode=rwc")).await.unwrap();
-    MIGRATIONS.run_to(1, &mut connection).await.unwrap();
+    MIGRATIONS.run_to(schema, &mut connection).await.unwrap();
     let (waiting, created) = fixtures::create(&fixtures::payment("123", 2500, 1), now);
     let Some(TransactionWrite::Insert(_, sealed)) = &created.transaction else { panic!("not an insert") };
     let (other, created_other) = fixtures::create(&fixtures::payment("123", 1000, 1), now);
@@ -110,9 +122,13 @@ async fn payments_of_the_first_release_are_read_back_and_go_on() {
     for event in created.events.iter().chain(&created_other.events).chain(&approval.events) {
         write_event(&mut connection, event).await;
     }
+    if schema > 1 {
+        let sql = "UPDATE transactions SET sequence = version";
+        sqlx::query(sql).execute(&mut connection).await.unwrap();
+    }
     connection.close().await.unwrap();
 
-    assert_eq!(SqliteStore::migrate(&url).await.unwrap(), ["0002_gateways", "0003_events"]);
+    assert_eq!(SqliteStore::migrate(&url).await.unwrap(), missing);
     assert!(SqliteStore::migrate(&url).await.unwrap().is_empty());
     let store = SqliteStore::open(SqliteOptions::new(&*url), clock.clone()).await.unwrap();
     let customer = fixtures::customer("123");
@@ -140,8 +156,23 @@ async fn payments_of_the_first_release_are_read_back_and_go_on() {
         let paid = TransactionReader::find(&*store, &customer, transaction.id).await.unwrap().unwrap();
         assert_eq!((paid.status, paid.version, paid.sequence), (TransactionStatus::Paid, version, 3));
         assert_eq!(sequences(&url, transaction).await, [1, 2, 3]);
+        assert_eq!(paid.refunds, RefundTotals::none(paid.amount.currency()));
+        // It is given back as one of this release.
+        let refund = fixtures::ask_refund(&paid, None, now);
+        assert_eq!(store.apply(refund.clone()).await.unwrap(), Verdict::Applied);
+        end_refund(&store, refund.refunds[0].id, now).await;
+        let refunded = TransactionReader::find(&*store, &customer, transaction.id).await.unwrap().unwrap();
+        assert_eq!((refunded.status, refunded.refundable().minor()), (TransactionStatus::Refunded, 0));
     }
     store.close().await;
+}
+
+/// Gives back what is asked back.
+async fn end_refund(store: &SqliteStore, id: RefundId, now: DateTime<Utc>) {
+    let of = store.load_refund(id).await.unwrap().unwrap();
+    let policy = RefundFeePolicy::Kept;
+    let next = of.transaction.complete_refund(of.refund, &of.payables, policy, now, &UuidV7Generator).unwrap();
+    assert_eq!(store.apply(fixtures::executed(next)).await.unwrap(), Verdict::Applied);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,6 +213,75 @@ async fn what_the_first_release_writes_during_an_upgrade_goes_on() {
         assert_eq!((paid.version, paid.sequence), (version, version));
         assert_eq!(sequences(&url, &paid).await, events);
     }
+    connection.close().await.unwrap();
+    store.close().await;
+}
+
+/// What settles the payables with a payment date before `?2` in the release before.
+const SETTLE: [&str; 5] = [
+    "CREATE TEMP TABLE settling AS SELECT * FROM payables WHERE status = 'waiting_funds' AND payment_date < ?2 AND ?1 IS NOT NULL",
+    "UPDATE payables SET status = 'paid', updated_at = ?1 WHERE id IN (SELECT id FROM temp.settling)",
+    "UPDATE transactions SET status = 'paid', version = version + 1, sequence = sequence + 1, updated_at = ?1 \
+     WHERE id IN (SELECT transaction_id FROM temp.settling) AND status = 'pending_payment' AND NOT EXISTS \
+     (SELECT 1 FROM payables WHERE transaction_id = transactions.id AND status = 'waiting_funds')",
+    "INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at) \
+     SELECT randomblob(16), 'transaction.paid', id, sequence, customer_id, '{}', ?1 \
+     FROM transactions WHERE id IN (SELECT transaction_id FROM temp.settling) AND status = 'paid'",
+    "INSERT INTO balances (customer_id, currency, available, waiting_funds) \
+     SELECT customer_id, currency, sum(receivable), -sum(receivable) FROM temp.settling WHERE true \
+     GROUP BY customer_id, currency ON CONFLICT (customer_id, currency) DO UPDATE \
+     SET available = available + excluded.available, waiting_funds = waiting_funds + excluded.waiting_funds",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_release_before_settles_and_writes_payables_during_an_upgrade() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", dir.path().join("psp.db").display());
+    let clock = Arc::new(FixedClock::default());
+    let now = clock.now();
+    let store = SqliteStore::open(SqliteOptions::new(&*url), clock.clone()).await.unwrap();
+    let mut connection = SqliteConnection::connect(&url).await.unwrap();
+    let customer = fixtures::customer("123");
+
+    // One that it approves, and two that wait for a refund while it settles.
+    let (approved, created) = fixtures::create(&fixtures::payment("123", 2500, 1), now);
+    assert_eq!(store.apply(created).await.unwrap(), Verdict::Applied);
+    let approval = fixtures::approve(&approved, now);
+    update(&mut connection, fixtures::written(&approval)).await;
+    write_payable(&mut connection, &approval).await;
+    write_event(&mut connection, &approval.events[0]).await;
+    let (mut refunds, mut refunded) = (Vec::new(), Vec::new());
+    for installments in [1, 2] {
+        let (transaction, created) = fixtures::create(&fixtures::payment("456", 1000, installments), now);
+        let approval = fixtures::approve(&transaction, now);
+        let ask = fixtures::ask_refund(fixtures::written(&approval), Some(100), now);
+        refunds.push(ask.refunds[0].id);
+        assert_eq!(store.apply_all(vec![created, approval, ask]).await.unwrap(), [Verdict::Applied; 3]);
+        refunded.push(transaction);
+    }
+    let run_id = SettlementRunId(Uuid::from_u128(1));
+    assert_eq!(store.plan_run(run_id, now + chrono::Days::new(31), 10, now).await.unwrap(), 1);
+    let due = (now + chrono::Days::new(31)).timestamp_millis();
+    for sql in SETTLE {
+        sqlx::query(sql).bind(now.timestamp_millis()).bind(due).execute(&mut connection).await.unwrap();
+    }
+    let paid = TransactionReader::find(&*store, &customer, approved.id).await.unwrap().unwrap();
+    assert_eq!((paid.status, paid.version, paid.sequence), (TransactionStatus::Paid, 3, 3));
+
+    // The end of a refund finds what was paid meanwhile, and the rest is settled as ever.
+    for refund in refunds {
+        end_refund(&store, refund, now).await;
+    }
+    let run_id = SettlementRunId(Uuid::from_u128(1 << 64));
+    assert_eq!(store.plan_run(run_id, now + chrono::Days::new(61), 10, now).await.unwrap(), 1);
+    let settled = store.settle_chunk(SettlementChunk { run_id, number: 1 }, now).await.unwrap().unwrap();
+    assert_eq!((settled.payables, settled.transactions), (2, 1));
+    for transaction in refunded {
+        let paid = TransactionReader::find(&*store, &transaction.customer_id, transaction.id).await.unwrap().unwrap();
+        assert_eq!((paid.status, paid.refunds.done.minor()), (TransactionStatus::Paid, 100));
+    }
+    let balance = store.balance(&fixtures::customer("456"), Currency::BRL).await.unwrap();
+    assert_eq!((balance.available.minor(), balance.waiting_funds.minor()), (2 * (950 - 100), 0));
     connection.close().await.unwrap();
     store.close().await;
 }

@@ -162,7 +162,8 @@ pub async fn settlement_names_the_order_of_a_payment_as_the_domain_does(case: Ev
         case.settle(31, 10).await;
         let model = fixtures::executed(approved.settle(now, &UuidV7Generator).unwrap()).events.remove(0);
         let events = case.events().await;
-        let of_kind = |event: &&Event| event.aggregate_id == transaction.id.0 && event.kind == EventKind::TransactionPaid;
+        let of_kind =
+            |event: &&Event| event.aggregate_id == transaction.id.0 && event.kind == EventKind::TransactionPaid;
         let paid = events.iter().find(of_kind).unwrap();
         assert_eq!(paid.data, model.data, "to the byte");
         assert_eq!(paid.sequence, model.sequence);

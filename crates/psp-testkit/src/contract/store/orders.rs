@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use psp_domain::ports::{Clock, UuidV7Generator};
 use psp_domain::{
-    ChangeSet, CountSubject, Currency, Order, OrderId, OrderPaymentStatus, OrderStatus, OrderWrite, PageRequest,
-    Position, QueueName, RefundFeePolicy, StatusCount, Transaction, TransactionKind, TransactionStatus, Verdict,
+    ChangeSet, CountSubject, Order, OrderId, OrderPaymentStatus, OrderStatus, OrderWrite, PageRequest, Position,
+    QueueName, RefundFeePolicy, StatusCount, Transaction, TransactionKind, TransactionStatus, Verdict,
 };
 use uuid::Uuid;
 
@@ -352,7 +352,7 @@ pub async fn a_customer_sees_its_own_orders_only(ports: Ports) {
     let (order, payment) = place_and_pay(&ports, "123", 1000).await;
     let (own, other) = (fixtures::customer("123"), fixtures::customer("1234"));
     let page = PageRequest::default();
-    assert_eq!(ports.orders.list_orders(&own, page).await.unwrap().items, [order.clone()]);
+    assert_eq!(ports.orders.list_orders(&own, page).await.unwrap().items, std::slice::from_ref(&order));
     assert_eq!(ports.orders.list_order_payments(&own, page).await.unwrap().items, [payment]);
     assert_eq!(ports.orders.find_order(&other, order.id).await.unwrap(), None);
     assert_eq!(ports.orders.list_orders(&other, page).await.unwrap().items, []);
@@ -365,7 +365,6 @@ pub async fn a_customer_sees_its_own_orders_only(ports: Ports) {
     assert_eq!(ports.store.apply(change).await.unwrap(), Verdict::Applied);
     assert_eq!(ports.orders.list_order_payments(&other, page).await.unwrap().items, []);
     assert_eq!(ports.transactions.list(&other, TransactionKind::Payment, page).await.unwrap().items.len(), 1);
-    assert_eq!(Currency::BRL, order.total.currency());
 }
 
 pub async fn pages_of_orders_and_their_payments_are_newest_first_without_gaps_or_repeats(ports: Ports) {

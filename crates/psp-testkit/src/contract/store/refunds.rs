@@ -254,6 +254,9 @@ pub async fn a_race_to_end_a_refund_has_one_winner(ports: Ports) {
         let of = loaded(&ports, refund.id).await;
         let end =
             |n: u32| if (n + round) % 2 == 0 { completion(of.clone(), &ports) } else { refusal(of.clone(), &ports) };
+        let end = |n: u32| {
+            if (n + round).is_multiple_of(2) { completion(of.clone(), &ports) } else { refusal(of.clone(), &ports) }
+        };
         let changes: Vec<_> = (0..16).map(end).collect();
         let verdicts = race(&ports, changes.iter().cloned()).await;
         let winners: Vec<_> = (0..16).filter(|n| verdicts[*n] == Verdict::Applied).collect();
