@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use psp_domain::ports::{
-    BalanceReader, Clock, Health, Leadership, PayableReader, Store, StoreError, SystemClock, TransactionReader,
+    BalanceReader, Clock, Health, Leadership, OrderReader, PayableReader, Store, StoreError, SystemClock,
+    TransactionReader,
 };
-use psp_domain::{ChangeSet, Currency, PageRequest, Transaction, TransactionKind, Verdict};
+use psp_domain::{ChangeSet, CountSubject, Currency, PageRequest, Transaction, TransactionKind, Verdict};
 use psp_postgres::{PgLeadership, PgOptions, PgStore};
 use psp_testkit::fixtures;
 use psp_testkit::servers::{self, Database, Fault, FaultyProxy, PostgresServer};
@@ -68,6 +69,83 @@ async fn an_answer_lost_after_the_commit_is_asked_for_by_applying_the_same_again
     let there =
         TransactionReader::list(&*direct, customer, TransactionKind::Payment, PageRequest::default()).await.unwrap();
     assert_eq!(there.items.len(), transactions.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_whose_answer_is_lost_are_written_and_counted_once() {
+    let database = servers::database().await;
+    // Every third commit is executed, and its answer cut off.
+    let count = AtomicU32::new(0);
+    let decide = move |piece: &[u8]| {
+        let is_commit = piece.windows(6).any(|window| window == b"COMMIT");
+        let cut = is_commit && count.fetch_add(1, Ordering::Relaxed).is_multiple_of(3);
+        if cut { Fault::CutAfter } else { Fault::None }
+    };
+    let direct = open(&database.url).await;
+    let (_proxy, url) = through(&database, decide).await;
+    let store = open(&url).await;
+    let (mut again, now) = (0, SystemClock.now());
+    for round in 0..20 {
+        let (order, mut placed) = fixtures::place(&fixtures::new_order("123", 1000), now);
+        if round % 2 == 0 {
+            placed.idempotency = Some(fixtures::idempotency(&placed, &format!("key-{round}"), now));
+        }
+        let (payment, created) = fixtures::pay_order(&order, now);
+        let approval = fixtures::approve(&payment, now);
+        for change in [placed, created, approval] {
+            let verdict = store.apply(change).await.unwrap();
+            assert!(matches!(verdict, Verdict::Applied | Verdict::AlreadyApplied), "{verdict:?}");
+            again += u32::from(verdict == Verdict::AlreadyApplied);
+        }
+    }
+    assert!(again > 0, "no answer was lost");
+    for (subject, status) in [(CountSubject::Order, "pending_payment"), (CountSubject::Payment, "approved")] {
+        let counts = direct.counts(&fixtures::customer("123"), subject).await.unwrap();
+        assert_eq!(counts.len(), 1, "{counts:?}");
+        assert_eq!((counts[0].status.as_str(), counts[0].count, counts[0].amount), (status, 20, 20_000));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_one_trip_and_a_few_more_where_it_holds_orders_or_refunds() {
+    let database = servers::database().await;
+    let trips = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&trips);
+    let decide = move |piece: &[u8]| {
+        // Those that wake other processes go beside.
+        let is_wake = [&b"psp_queue"[..], b"pg_notify"].iter().any(|text| piece.windows(9).any(|w| w == *text));
+        // Bind and Query: one for each statement, besides what its first time takes.
+        let is_statement = matches!(piece[0], b'B' | b'Q') && !is_wake;
+        count.fetch_add(u32::from(is_statement), Ordering::Relaxed);
+        Fault::None
+    };
+    let (_proxy, url) = through(&database, decide).await;
+    let store = open(&url).await;
+    let now = SystemClock.now();
+    let (transactions, created): (Vec<_>, Vec<_>) = (0..10).map(|_| payment()).unzip();
+    let (orders, placed): (Vec<_>, Vec<_>) =
+        (0..10).map(|_| fixtures::place(&fixtures::new_order("123", 1000), now)).unzip();
+    let (payments, paid): (Vec<_>, Vec<_>) = orders.iter().map(|order| fixtures::pay_order(order, now)).unzip();
+    let approvals: Vec<_> = transactions.iter().map(|t| fixtures::approve(t, now)).collect();
+    let of_orders: Vec<_> = payments.iter().map(|t| fixtures::approve(t, now)).collect();
+    let refund = |approval: &ChangeSet| fixtures::ask_refund(fixtures::written(approval), None, now);
+    let refunds: Vec<_> = approvals.iter().map(refund).collect();
+    let (mixed, plain): (Vec<_>, Vec<_>) = (0..10).map(|_| (payment().1, payment().1)).unzip();
+    let mixed = mixed.into_iter().chain(placed).collect();
+    for (what, batch, expected) in [
+        ("payments", created, 1),
+        ("approvals", approvals, 1),
+        ("BEGIN, orders, all others, counts, COMMIT", mixed, 5),
+        ("BEGIN, orders, payments, their orders, counts, COMMIT", paid, 6),
+        ("BEGIN, approvals, counts, COMMIT", of_orders, 4),
+        ("BEGIN, transactions, refunds, COMMIT", refunds, 4),
+        ("payments again", plain, 1),
+    ] {
+        let (size, before) = (batch.len(), trips.load(Ordering::Relaxed));
+        assert_eq!(store.apply_all(batch).await.unwrap(), vec![Verdict::Applied; size], "{what}");
+        let taken = trips.load(Ordering::Relaxed) - before;
+        assert_eq!(taken, expected, "trips of {what}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
