@@ -40,7 +40,7 @@ impl State {
 
     /// Whether an event is a message again.
     fn replay_to_queue(&mut self, event: &Event, replay: Replay) -> bool {
-        let queue = event.kind.queue().filter(|_| !self.messages.contains_key(&event.id.0));
+        let queue = event.kind.queue().filter(|_| self.messages.get(&event.id.0).is_none_or(Stored::is_done));
         if let Some(queue) = queue.filter(|_| !replay.is_dry_run) {
             self.messages.insert(event.id.0, Stored::of_event(event, queue, replay.now));
         }
@@ -54,7 +54,7 @@ impl State {
             delivery.status == DeliveryStatus::Pending && self.endpoints.contains_key(&endpoint.0)
         };
         let own = self.deliveries.keys().filter(|(id, _)| *id == event.id);
-        self.messages.contains_key(&event.id.0) || own.copied().any(pending)
+        self.messages.get(&event.id.0).is_some_and(|message| !message.is_done()) || own.copied().any(pending)
     }
 }
 

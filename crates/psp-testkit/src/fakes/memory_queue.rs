@@ -35,6 +35,11 @@ impl Stored {
         Self::new(message, now)
     }
 
+    /// Whether nobody waits for it any more: neither is it pending, nor a dead letter.
+    pub(super) fn is_done(&self) -> bool {
+        self.visible_at.is_none() && self.dead_at.is_none()
+    }
+
     fn dead_letter(&self) -> Option<DeadLetter> {
         Some(DeadLetter {
             message: self.message.clone(),
