@@ -37,9 +37,8 @@ impl DeliveryStore for PgStore {
                         WHERE d.due_at IS NOT NULL AND d.endpoint_id > waiting.id ORDER BY d.endpoint_id LIMIT 1)
                     FROM waiting WHERE waiting.id IS NOT NULL
                 ), receivers AS MATERIALIZED (
-                    SELECT w.id FROM waiting CROSS JOIN LATERAL (
-                        SELECT e.id FROM webhook_endpoints AS e WHERE e.id = waiting.id AND e.status = 'enabled') AS w
-                    WHERE w.id <> ALL ($3)
+                    SELECT id FROM webhook_endpoints
+                    WHERE id = ANY (ARRAY (SELECT id FROM waiting)) AND status = 'enabled' AND id <> ALL ($3)
                 ), due AS MATERIALIZED (
                     SELECT r.id, first.due_at FROM receivers AS r CROSS JOIN LATERAL (
                         SELECT d.due_at FROM webhook_deliveries AS d WHERE d.endpoint_id = r.id AND d.due_at <= $1
@@ -207,11 +206,23 @@ impl DeliveryStore for PgStore {
     async fn delivery_backlog(&self, now: DateTime<Utc>) -> Result<DeliveryBacklog, StoreError> {
         let backlog = repeat(|| {
             let query = sqlx::query!(
-                r#"SELECT coalesce(sum((SELECT count(*) FROM webhook_deliveries AS d
-                        WHERE d.endpoint_id = w.id AND d.due_at IS NOT NULL)), 0)::bigint AS "pending!",
-                    min((SELECT min(d.due_at) FROM webhook_deliveries AS d
-                        WHERE d.endpoint_id = w.id AND d.due_at <= $1)) AS oldest_due
-                FROM webhook_endpoints AS w WHERE w.status = 'enabled'"#,
+                r#"WITH RECURSIVE waiting AS (
+                    (SELECT endpoint_id AS id FROM webhook_deliveries
+                    WHERE due_at IS NOT NULL AND endpoint_id > '00000000-0000-0000-0000-000000000000'
+                    ORDER BY endpoint_id LIMIT 1)
+                    UNION ALL
+                    SELECT (SELECT d.endpoint_id FROM webhook_deliveries AS d
+                        WHERE d.due_at IS NOT NULL AND d.endpoint_id > waiting.id ORDER BY d.endpoint_id LIMIT 1)
+                    FROM waiting WHERE waiting.id IS NOT NULL
+                ), receivers AS MATERIALIZED (
+                    SELECT id FROM webhook_endpoints
+                    WHERE id = ANY (ARRAY (SELECT id FROM waiting)) AND status = 'enabled'
+                )
+                SELECT coalesce(sum((SELECT count(*) FROM webhook_deliveries AS d
+                        WHERE d.endpoint_id = r.id AND d.due_at IS NOT NULL)), 0)::bigint AS "pending!",
+                    min((SELECT d.due_at FROM webhook_deliveries AS d
+                        WHERE d.endpoint_id = r.id AND d.due_at <= $1 ORDER BY d.due_at LIMIT 1)) AS oldest_due
+                FROM receivers AS r"#,
                 now
             );
             query.fetch_one(&self.reads)

@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
 /// Tables that grow with the business.
 const GROWING: [&str; 12] = [
+const GROWING: [&str; 11] = [
     "transactions",
     "payables",
     "outbox",
@@ -22,6 +23,8 @@ const GROWING: [&str; 12] = [
     "refunds",
     "orders",
     "status_counts",
+    "webhook_deliveries",
+    "webhook_attempts",
 ];
 
 /// Indexes that may be read whole: of what is pending or due, where a limit ends it, and of small tables.
@@ -80,6 +83,16 @@ UPDATE transactions SET placed_order = id, correlation_id = 'request' WHERE rand
 INSERT INTO status_counts
 SELECT 'customer-' || n, 'order', status, 'BRL', 1, 1
 FROM generate_series(1, 5000) AS n, unnest('{pending_payment,paid,cancelled,failed}'::text[]) AS status;
+INSERT INTO webhook_endpoints (id, customer_id, url, events, description, status, secret, version, sequence, created_at,
+    updated_at)
+SELECT gen_random_uuid(), 'customer-' || n % 100, '', '{}', '', 'enabled', '', 1, 0, now(), now()
+FROM generate_series(1, 200) AS n;
+INSERT INTO webhook_deliveries (event_id, endpoint_id, status, due_at, created_at, updated_at)
+SELECT o.id, w.id, state, CASE state WHEN 'pending' THEN now() END, now(), now()
+FROM (SELECT *, CASE WHEN random() < 0.02 THEN 'pending' ELSE 'delivered' END AS state FROM outbox) AS o
+JOIN webhook_endpoints AS w ON w.customer_id = o.customer_id;
+INSERT INTO webhook_attempts (event_id, endpoint_id, number, started_at, duration_ms, answer)
+SELECT event_id, endpoint_id, 1, now(), 1, '' FROM webhook_deliveries;
 ANALYZE;";
 
 /// A value of a parameter's type, as SQL.
@@ -166,4 +179,49 @@ async fn every_statement_finds_its_rows_by_an_index() {
     assert_plans(&mut connection, "on empty tables").await;
     connection.execute(FILL).await.unwrap();
     assert_plans(&mut connection, "on filled tables").await;
+}
+
+/// Rows of a table that a plan has read, as `EXPLAIN ANALYZE` counts them.
+fn rows_read(plan: &Value, table: &str) -> f64 {
+    let of_table = plan["Relation Name"] == table;
+    let rows = ["Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck"];
+    let own: f64 = rows.iter().map(|rows| plan[*rows].as_f64().unwrap_or(0.0)).sum();
+    let own = if of_table { own * plan["Actual Loops"].as_f64().unwrap_or(0.0) } else { 0.0 };
+    own + plan["Plans"].as_array().into_iter().flatten().map(|plan| rows_read(plan, table)).sum::<f64>()
+}
+
+#[tokio::test]
+async fn a_claim_reads_its_share_however_many_wait_for_an_endpoint() {
+    let database = servers::database().await;
+    let mut connection = PgConnection::connect(&database.url).await.unwrap();
+    sqlx::migrate!("../../migrations/postgres").run(&mut connection).await.unwrap();
+    let (claim, _) = statements().into_iter().find(|(sql, _)| sql.contains("share.endpoint_id")).expect("the claim");
+    connection
+        .execute("SET enable_seqscan = off; SET jit = off; SET plan_cache_mode = force_generic_plan")
+        .await
+        .unwrap();
+    // Planned once, while the tables are empty.
+    connection.execute(AssertSqlSafe(format!("PREPARE claim AS {claim}"))).await.unwrap();
+    let run = "EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE claim(now(), 100, %, 10, now() + interval '1 minute')";
+    connection.execute(AssertSqlSafe(run.replace('%', "'{}'"))).await.unwrap();
+    connection.execute(
+        "INSERT INTO webhook_endpoints (id, customer_id, url, events, description, status, secret, version, sequence,
+            created_at, updated_at)
+        SELECT lpad(n::text, 32, '0')::uuid, 'customer-' || n, '', '{}', '', 'enabled', '', 1, 0, now(), now()
+        FROM generate_series(1, 20) AS n;
+        INSERT INTO webhook_deliveries (event_id, endpoint_id, status, due_at, created_at, updated_at)
+        SELECT gen_random_uuid(), lpad(n::text, 32, '0')::uuid, 'pending', now(), now(), now()
+        FROM generate_series(1, 20) AS n, generate_series(1, CASE WHEN n < 3 THEN 50000 ELSE 1 END);",
+    ).await.unwrap();
+    let busy = "'{00000000-0000-0000-0000-000000000001}'";
+    for analyzed in [false, true] {
+        if analyzed {
+            connection.execute("UPDATE webhook_deliveries SET due_at = now(); ANALYZE").await.unwrap();
+        }
+        let explain = AssertSqlSafe(run.replace('%', busy));
+        let plan: Value = sqlx::raw_sql(explain).fetch_one(&mut connection).await.unwrap().get(0);
+        let read = rows_read(&plan[0]["Plan"], "webhook_deliveries");
+        // One for each endpoint that waits, one for the first that is due, its share, and the rows that are leased.
+        assert!(read <= 20.0 * 2.0 + 2.0 * (10.0 + 18.0) + 20.0, "{read} rows, analyzed: {analyzed}\n{plan:#}");
+    }
 }

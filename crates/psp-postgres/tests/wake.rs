@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use psp_domain::ports::{
-    AttemptStore, CallbackStore, Clock, Delivery, IdGenerator, Queue, Store, Sweep, UuidV7Generator,
+    AttemptStore, CallbackStore, Clock, Delivery, DeliveryClaim, DeliveryStore, EndpointStore, EndpointVerdict,
+    IdGenerator, Queue, Store, Sweep, UuidV7Generator,
 };
 use psp_domain::{Attempt, Callback, CallbackId, ChangeSet, QueueName, Verdict};
 use psp_postgres::{PgOptions, PgStore};
@@ -67,4 +68,31 @@ async fn a_receiver_that_waits_is_woken_by_callbacks_and_sweeps() {
     assert_eq!(swept.unwrap(), 1);
     assert_eq!(delivery.message.aggregate_id, transaction.id.0);
     store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_delivers_is_woken_by_the_commits_of_other_processes() {
+    let clock = Arc::new(FixedClock::default());
+    let now = clock.now();
+    let database = servers::database().await;
+    let store = PgStore::open(PgOptions::new(database.url.as_str()), clock.clone()).await.unwrap();
+    let other = PgStore::open(PgOptions::new(database.url.as_str()), clock).await.unwrap();
+    let endpoint = fixtures::endpoint("123", &[], now);
+    assert_eq!(store.insert_endpoint(&endpoint).await.unwrap(), EndpointVerdict::Written);
+    let claim = async || {
+        let asked =
+            DeliveryClaim { now, max: 10, per_endpoint: 10, except: &[], leased_until: now + TimeDelta::minutes(1) };
+        other.claim_deliveries(asked).await.unwrap()
+    };
+    // It listens by now: listening wakes once.
+    other.deliveries_wake(PATIENCE).await;
+    let begun = Instant::now();
+    let (_, created) = fixtures::create(&fixtures::payment("123", 1000, 1), now);
+    assert_eq!(store.apply(created).await.unwrap(), Verdict::Applied);
+    while claim().await.is_empty() {
+        other.deliveries_wake(PATIENCE).await;
+        assert!(begun.elapsed() < PATIENCE, "nobody woke it");
+    }
+    store.close().await;
+    other.close().await;
 }

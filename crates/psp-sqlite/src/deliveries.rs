@@ -51,9 +51,8 @@ pub(crate) const FAN_OUT: Bulk = Bulk::new(
     4,
 );
 
-/// The endpoints that have deliveries pending, one look-up in the index for each, however many wait for it; of those the enabled
-/// ones without the excepted (?3), by their earliest delivery that is due at ?1, at most ?2.
-macro_rules! due_endpoints {
+/// The endpoints that have deliveries pending: one look-up in the index for each, however many wait for it.
+macro_rules! waiting_endpoints {
     () => {
         "WITH RECURSIVE waiting (id) AS ( \
             SELECT (SELECT endpoint_id FROM webhook_deliveries INDEXED BY webhook_deliveries_due \
@@ -62,14 +61,24 @@ macro_rules! due_endpoints {
             SELECT (SELECT endpoint_id FROM webhook_deliveries INDEXED BY webhook_deliveries_due \
                 WHERE due_at IS NOT NULL AND endpoint_id > waiting.id ORDER BY endpoint_id LIMIT 1) \
             FROM waiting WHERE waiting.id IS NOT NULL \
-         ), due (id, since) AS ( \
-            SELECT id, since FROM ( \
-                SELECT w.id, (SELECT due_at FROM webhook_deliveries INDEXED BY webhook_deliveries_due \
-                    WHERE endpoint_id = w.id AND due_at <= ?1 ORDER BY due_at LIMIT 1) AS since \
-                FROM waiting CROSS JOIN webhook_endpoints AS w ON w.id = waiting.id \
-                WHERE w.status = 'enabled' AND w.id NOT IN (SELECT unhex(value) FROM json_each(?3))) \
-            WHERE since IS NOT NULL ORDER BY since, id LIMIT ?2 \
          ) "
+    };
+}
+
+/// Of those the enabled ones without the excepted (?3), by their earliest delivery that is due at ?1, at most ?2.
+macro_rules! due_endpoints {
+    () => {
+        concat!(
+            waiting_endpoints!(),
+            ", due (id, since) AS ( \
+                SELECT id, since FROM ( \
+                    SELECT w.id, (SELECT due_at FROM webhook_deliveries INDEXED BY webhook_deliveries_due \
+                        WHERE endpoint_id = w.id AND due_at <= ?1 ORDER BY due_at LIMIT 1) AS since \
+                    FROM waiting CROSS JOIN webhook_endpoints AS w ON w.id = waiting.id \
+                    WHERE w.status = 'enabled' AND w.id NOT IN (SELECT unhex(value) FROM json_each(?3))) \
+                WHERE since IS NOT NULL ORDER BY since, id LIMIT ?2 \
+             ) "
+        )
     };
 }
 
@@ -111,12 +120,12 @@ pub(crate) const INSERT_ATTEMPTS: Bulk = Bulk::new(
 pub(crate) const JUDGE_ENDPOINTS: Bulk = Bulk::new(
     concat!(
         held!(),
-        ", succeeded AS ( \
-            SELECT column2 AS id, max(column4) FILTER (WHERE column9 = 'delivered') AS at FROM held GROUP BY column2 \
+        ", dated AS ( \
+            SELECT column2 AS id, column4 AS at, column9 = 'delivered' AS is_success, \
+                max(column4) FILTER (WHERE column9 = 'delivered') OVER (PARTITION BY column2) AS succeeded FROM held \
          ), judged AS ( \
-            SELECT s.id, s.at AS succeeded, min(h.column4) FILTER (WHERE h.column9 <> 'delivered' \
-                AND (s.at IS NULL OR h.column4 > s.at)) AS failed \
-            FROM succeeded AS s JOIN held AS h ON h.column2 = s.id GROUP BY s.id \
+            SELECT id, succeeded, min(at) FILTER (WHERE NOT is_success AND (succeeded IS NULL OR at > succeeded)) AS failed \
+            FROM dated GROUP BY id, succeeded \
          ), changed AS ( \
             SELECT w.id, CASE WHEN j.succeeded IS NULL THEN coalesce(w.failing_since, j.failed) ELSE j.failed END AS since \
             FROM judged AS j CROSS JOIN webhook_endpoints AS w ON w.id = j.id \
@@ -186,12 +195,15 @@ pub(crate) const REPLAY: &str = concat!(
     " WHERE webhook_deliveries.status = 'failed' OR (webhook_deliveries.status = 'delivered' AND ?2)"
 );
 
-/// How many wait for each enabled endpoint, and since when the first has been due.
-pub(crate) const BACKLOG: &str = "SELECT coalesce(sum((SELECT count(*) FROM webhook_deliveries \
-         INDEXED BY webhook_deliveries_due WHERE endpoint_id = w.id AND due_at IS NOT NULL)), 0), \
+/// How many wait for enabled endpoints, and since when the longest due one is due.
+pub(crate) const BACKLOG: &str = concat!(
+    waiting_endpoints!(),
+    "SELECT coalesce(sum((SELECT count(*) FROM webhook_deliveries INDEXED BY webhook_deliveries_due \
+         WHERE endpoint_id = w.id AND due_at IS NOT NULL)), 0), \
      min((SELECT due_at FROM webhook_deliveries INDEXED BY webhook_deliveries_due \
          WHERE endpoint_id = w.id AND due_at <= ?1 ORDER BY due_at LIMIT 1)) \
-     FROM webhook_endpoints AS w WHERE w.status = 'enabled'";
+     FROM waiting CROSS JOIN webhook_endpoints AS w ON w.id = waiting.id WHERE w.status = 'enabled'"
+);
 
 /// Makes the deliveries of new events; returns how many.
 pub(crate) async fn fan_out<'e>(
