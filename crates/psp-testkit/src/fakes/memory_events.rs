@@ -27,6 +27,16 @@ impl State {
     fn replay_to_webhooks(&mut self, event: &Event, delivered: bool, only: Option<EndpointId>, replay: Replay) -> u64 {
         let mut to = self.endpoints_for(event);
         to.retain(|id| only.is_none_or(|only| only == *id));
+    /// To how many endpoints an event is replayed.
+    fn replay_to_webhooks(
+        &mut self,
+        event: &Event,
+        delivered: bool,
+        endpoint_id: Option<EndpointId>,
+        replay: Replay,
+    ) -> u64 {
+        let mut to = self.endpoints_for(event);
+        to.retain(|id| endpoint_id.is_none_or(|asked| asked == *id));
         to.retain(|id| match self.deliveries.get(&(event.id, *id)).map(|delivery| delivery.status) {
             None | Some(DeliveryStatus::Failed) => true,
             Some(DeliveryStatus::Delivered) => delivered,
