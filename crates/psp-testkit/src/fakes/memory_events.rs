@@ -23,10 +23,6 @@ impl State {
         meant
     }
 
-    /// To how many endpoints an event is replayed, or whether to the one that is named.
-    fn replay_to_webhooks(&mut self, event: &Event, delivered: bool, only: Option<EndpointId>, replay: Replay) -> u64 {
-        let mut to = self.endpoints_for(event);
-        to.retain(|id| only.is_none_or(|only| only == *id));
     /// To how many endpoints an event is replayed.
     fn replay_to_webhooks(
         &mut self,

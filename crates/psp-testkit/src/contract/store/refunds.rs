@@ -252,8 +252,6 @@ pub async fn a_race_to_end_a_refund_has_one_winner(ports: Ports) {
         let transaction = approved(&ports, "123", 1000, 1).await;
         let refund = ask(&ports, &transaction, None).await;
         let of = loaded(&ports, refund.id).await;
-        let end =
-            |n: u32| if (n + round) % 2 == 0 { completion(of.clone(), &ports) } else { refusal(of.clone(), &ports) };
         let end = |n: u32| {
             if (n + round).is_multiple_of(2) { completion(of.clone(), &ports) } else { refusal(of.clone(), &ports) }
         };
