@@ -62,9 +62,8 @@ pub enum RotationError {
     Vault(#[from] VaultError),
 }
 
-/// Seals every card, the vault's keys of those names, and the secrets of webhook endpoints where those are kept, anew that are
-/// not under the current master key. Others may write and rotate meanwhile: what was read is replaced only where it is still the
-/// same.
+/// Seals every card, the vault's keys of those names, and the secrets of webhook endpoints anew that are not under the current
+/// master key. Others may write and rotate meanwhile: what was read is replaced only where it is still the same.
 ///
 /// # Errors
 /// [`RotationError`].
@@ -73,7 +72,7 @@ pub async fn rotate_vault(
     cards: &dyn SealedCards,
     keys: &dyn VaultKeyStore,
     names: &[&str],
-    endpoints: Option<&dyn EndpointStore>,
+    endpoints: &dyn EndpointStore,
 ) -> Result<Rotation, RotationError> {
     let mut rotation = Rotation { key: vault.current_key().await?, ..Rotation::default() };
     for name in names {
@@ -92,9 +91,7 @@ pub async fn rotate_vault(
             }
         }
     }
-    if let Some(endpoints) = endpoints {
-        rotate_endpoints(vault, endpoints, &mut rotation).await?;
-    }
+    rotate_endpoints(vault, endpoints, &mut rotation).await?;
     tracing::info!(
         key = rotation.key,
         cards = rotation.cards,

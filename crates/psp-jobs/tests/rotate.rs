@@ -72,7 +72,7 @@ async fn processing(count: usize) -> (Arc<Memory>, Arc<FixedClock>) {
 }
 
 async fn rotate(script: &Script, memory: &Memory) -> Result<Rotation, RotationError> {
-    rotate_vault(script, memory, memory, &[KEY], Some(memory)).await
+    rotate_vault(script, memory, memory, &[KEY], memory).await
 }
 
 #[tokio::test]
@@ -197,7 +197,7 @@ async fn an_endpoint_that_changes_meanwhile_keeps_the_change_and_a_deleted_one_d
         let (memory, clock) = processing(0).await;
         memory.insert_endpoint(&endpoint([b"old", b"older"], &clock)).await.unwrap();
         let meddling = Meddling { memory: Arc::clone(&memory), deletes, done: AtomicI64::new(0) };
-        let done = rotate_vault(&meddling, &*memory, &*memory, &[], Some(&*memory)).await.unwrap();
+        let done = rotate_vault(&meddling, &*memory, &*memory, &[], &*memory).await.unwrap();
         assert_eq!((done.secrets, done.gone), if deletes { (0, 2) } else { (2, 0) });
         let kept = memory.all_endpoints(None, 1).await.unwrap();
         let shown = kept.iter().map(|e| (e.description.as_str(), e.version, e.secret.0.as_slice()));

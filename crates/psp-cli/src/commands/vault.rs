@@ -18,7 +18,8 @@ pub(crate) async fn run(wiring: Wiring, vault: Vault) -> anyhow::Result<()> {
 async fn rotate(wiring: &Wiring, json: bool) -> anyhow::Result<()> {
     let (vault, store) = (wiring.vault().await?, &wiring.store);
     let names = [FingerprintKey::NAME];
-    let rotation = psp_jobs::rotate_vault(&*vault, &*store.sealed_cards, &*store.vault_keys, &names, None).await?;
+    let (cards, keys, endpoints) = (&*store.sealed_cards, &*store.vault_keys, &*store.endpoints);
+    let rotation = psp_jobs::rotate_vault(&*vault, cards, keys, &names, endpoints).await?;
     if json {
         answer(describe(&rotation))?;
     } else {
