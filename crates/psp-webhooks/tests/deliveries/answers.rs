@@ -184,14 +184,16 @@ async fn deliveries_share_a_connection_and_one_that_was_closed_meanwhile_is_repl
     }
     assert_eq!((receiver.count(), receiver.connections()), (3, 1));
 
-    // It takes one request on each connection, does not say so, and closes.
-    let fickle = Receiver::raw(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec()).await;
-    let case = Case::default();
-    let (endpoint, _) = case.endpoint(&fickle.url()).await;
-    let _working = case.start();
-    for connections in 1..=3 {
-        let delivery = case.attempted(case.event().await, &endpoint, 1).await;
-        assert_eq!((delivery.status, delivery.attempts.len()), (DeliveryStatus::Delivered, 1));
-        assert_eq!(fickle.connections(), connections);
+    // Closed while it waits, or while the next delivery is sent on it.
+    let at_once = Receiver::raw(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec()).await;
+    for fickle in [at_once, Receiver::tiring().await] {
+        let case = Case::default();
+        let (endpoint, _) = case.endpoint(&fickle.url()).await;
+        let _working = case.start();
+        for connections in 1..=3 {
+            let delivery = case.attempted(case.event().await, &endpoint, 1).await;
+            assert_eq!((delivery.status, delivery.attempts.len()), (DeliveryStatus::Delivered, 1));
+            assert_eq!(fickle.connections(), connections);
+        }
     }
 }

@@ -105,6 +105,26 @@ impl Receiver {
         receiver
     }
 
+    /// One that answers the first request of each connection, and hangs up on the second.
+    pub(crate) async fn tiring() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let receiver = Self { address: listener.local_addr().unwrap(), notes: Arc::default() };
+        let notes = Arc::clone(&receiver.notes);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                notes.connections.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let mut heard = [0; 8_192];
+                    assert_ne!(stream.read(&mut heard).await.unwrap(), 0);
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                    let _ = stream.read(&mut heard).await;
+                });
+            }
+        });
+        receiver
+    }
+
     /// One over TLS.
     pub(crate) async fn over_tls(config: rustls::ServerConfig) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
