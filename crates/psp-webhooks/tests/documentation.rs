@@ -1,7 +1,5 @@
 //! Holds docs/webhooks.md to what is sent.
 
-#![expect(clippy::unwrap_used, reason = "test code asserts")]
-
 use chrono::DateTime;
 use psp_domain::{Event, EventKind, MessageId};
 use psp_webhooks::{SigningSecret, body_of};
