@@ -66,10 +66,21 @@ impl Secrets {
     async fn open(&self, endpoint: &WebhookEndpoint, now: DateTime<Utc>) -> Result<EndpointSecrets, VaultError> {
         let current = self.open_one(endpoint.id, &endpoint.secret).await?;
         let previous = match &endpoint.previous_secret {
-            Some((secret, until)) if now < *until => Some((self.open_one(endpoint.id, secret).await?, *until)),
+            Some((secret, until)) if now < *until => self.open_previous(endpoint.id, secret).await?.zip(Some(*until)),
             _ => None,
         };
         Ok(EndpointSecrets { current, previous })
+    }
+
+    /// `None` for one that never opens again: a rotation is what repairs that, and must.
+    async fn open_previous(&self, id: EndpointId, sealed: &SealedSecret) -> Result<Option<SigningSecret>, VaultError> {
+        match self.open_one(id, sealed).await {
+            Err(error @ (VaultError::UnknownKey | VaultError::Refused | VaultError::Damaged)) => {
+                tracing::warn!(endpoint = %id, %error, "the former secret does not sign any more");
+                Ok(None)
+            }
+            opened => opened.map(Some),
+        }
     }
 
     async fn open_one(&self, id: EndpointId, sealed: &SealedSecret) -> Result<SigningSecret, VaultError> {

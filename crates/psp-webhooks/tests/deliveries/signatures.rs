@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use psp_domain::ports::{SecretVault, VaultError};
-use psp_domain::{DeliveryStatus, SealedSecret, WebhookSecret};
+use psp_domain::ports::{EndpointStore, SecretVault, VaultError};
+use psp_domain::{DeliveryStatus, SealedSecret, WebhookEndpoint, WebhookSecret};
 use psp_testkit::fakes::PlainVault;
 use psp_webhooks::SigningSecret;
 use zeroize::Zeroizing;
@@ -94,4 +94,19 @@ async fn while_the_vault_is_away_nothing_is_sent_and_no_attempt_is_counted() {
     let delivery = case.attempted(id, &endpoint, 1).await;
     assert_eq!((delivery.status, delivery.attempts.len(), receiver.count()), (DeliveryStatus::Delivered, 1, 1));
     assert_eq!(case.found(endpoint.id).await.failing_since, None);
+}
+
+#[tokio::test]
+async fn a_rotation_repairs_a_secret_that_does_not_open_any_more() {
+    let (case, receiver) = (Case::default(), Receiver::saying(200).await);
+    let (endpoint, _) = case.endpoint(&receiver.url()).await;
+    let damaged = WebhookEndpoint { secret: SealedSecret(vec![1]), version: 2, ..endpoint.clone() };
+    case.memory.update_endpoint(&damaged, 1, &[]).await.unwrap();
+    let _working = case.start();
+    let id = case.event().await;
+    let (_, secret) = case.endpoints.rotate_secret(&customer(), endpoint.id).await.unwrap().unwrap();
+    case.clock.advance(LEASE);
+    assert_eq!(case.attempted(id, &endpoint, 1).await.status, DeliveryStatus::Delivered);
+    let heard = receiver.heard();
+    assert_eq!(heard[0].header("webhook-signature"), signature_of(&secret, &heard[0]));
 }
