@@ -99,7 +99,8 @@ pub trait DeliveryStore: Send + Sync {
     async fn deliveries_wake(&self, wait: Duration);
 
     /// Writes attempts and what they come to, in one database transaction; passes over those whose lease was lost. `Delivered`
-    /// clears the endpoint's `failing_since`, any other verdict sets it where it is not set, to the attempt's start.
+    /// clears the endpoint's `failing_since`, any other verdict sets it where it is not set, to the attempt's start. A lease ends
+    /// with its conclusion: the same one again, because the answer was lost, has no effect.
     async fn conclude_deliveries(&self, concluded: &[ConcludedDelivery]) -> Result<(), StoreError>;
 
     /// The deliveries of a customer's event, with their attempts. None for another customer's.
