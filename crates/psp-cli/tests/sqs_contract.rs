@@ -34,7 +34,8 @@ async fn sqs() -> Ports {
     let mut ports = Ports::of(store, clock, (database, stop.drop_guard()));
     ports.queue = queue.clone();
     ports.dead_letters = queue;
-    ports.broker_latency = Some(Duration::from_secs(1));
+    // An event that follows one of another queue may wait for the second in which its relay looks again.
+    ports.broker_latency = Some(Duration::from_secs(2));
     ports
 }
 

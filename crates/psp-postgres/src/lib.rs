@@ -4,9 +4,9 @@
 //!
 //! A batch of change sets is one statement in one trip: every table is written from arrays (`UNNEST`), and the statement is
 //! its own database transaction, so its end is the commit. It decides for each change set: where a card's token is spent, an
-//! idempotency key is taken or a version is stale, nothing of that change set is written. Only a batch that holds one transaction twice takes
-//! several statements and an explicit COMMIT; or one with orders, refunds or counts, which few change sets have, so that the
-//! others' statement does not carry their columns. A unique violation rolls the statement back, and the batch is written one
+//! idempotency key is taken or a version is stale, nothing of that change set is written. Only a batch that holds one
+//! transaction twice takes several statements and an explicit COMMIT; or one with orders, refunds or counts, which few change
+//! sets have, so that the others' statement does not carry their columns. A unique violation rolls the statement back, and the batch is written one
 //! change set at a time, to give every one its own verdict.
 //!
 //! Serialization failures, deadlocks, lock time-outs and lost connections are answered by applying the same batch again.
