@@ -73,8 +73,8 @@ impl PgStore {
             let pools = pools.map(|(kind, pool)| (kind, pool.clone())).collect();
             tasks.push(tokio::spawn(refresh_password(options.clone(), pools)));
         }
-        let (writer, purged_to) = (Mutex::new(None), std::sync::Mutex::default());
-        Ok(Arc::new(Self { writes, writer, leases, reads, clock, options, wake, purged_to, tasks }))
+        let purged_to = std::sync::Mutex::default();
+        Ok(Arc::new(Self { writes, writer: Mutex::new(None), leases, reads, clock, options, wake, purged_to, tasks }))
     }
 
     /// Waits for statements under way, at most a few seconds, and closes every connection. Later calls of the ports answer

@@ -204,7 +204,9 @@ impl PgStore {
         let kinds: Vec<_> = e.events.iter().map(|kind| kind.as_str()).collect();
         let (previous_secret, previous_until) = previous(e);
         let mut new = Events::default();
-        events.iter().for_each(|event| new.push(0, event));
+        for event in events {
+            new.push(0, event);
+        }
         let updated = sqlx::query_scalar!(
             r#"WITH updated AS (
                 UPDATE webhook_endpoints SET url = $4, events = $5, description = $6, status = $7, disabled_reason = $8,

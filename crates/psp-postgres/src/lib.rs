@@ -17,7 +17,8 @@
 //!
 //! Always in this order: orders, card tokens, idempotency keys, payables, transactions, their attempts, balances (by customer
 //! and currency), refunds, counts by status, the figures of a settlement run. A sweep locks attempts or refunds that nobody
-//! holds, and waits for no lock. No lock is held across a network call.
+//! holds, and waits for no lock. Events before their deliveries, and these before their endpoints: who starts a delivery anew
+//! locks its event against being purged; a claim passes over what others hold. No lock is held across a network call.
 //!
 //! # Connections
 //!

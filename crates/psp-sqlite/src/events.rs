@@ -246,7 +246,7 @@ fn bind<'q>(query: Query<'q>, filter: &EventFilter, begin: Uuid) -> Query<'q> {
     let kinds: Vec<_> = filter.kinds.iter().map(|kind| kind.as_str()).collect();
     let oldest = filter.from.map_or_else(Vec::new, |from| id_prefix(millis(from - SLACK)));
     query
-        .bind(filter.customer_id.as_ref().map(|customer| customer.to_string()))
+        .bind(filter.customer_id.as_ref().map(ToString::to_string))
         .bind((!kinds.is_empty()).then_some(Json(kinds)))
         .bind(filter.aggregate_id)
         .bind(filter.from.map(millis))

@@ -1,7 +1,5 @@
 //! Deliveries to webhook endpoints over one file in several processes.
 
-#![expect(clippy::unwrap_used, reason = "test code asserts")]
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +8,7 @@ use psp_domain::ports::{Clock, DeliveryClaim, DeliveryStore, EndpointStore, Endp
 use psp_sqlite::{SqliteOptions, SqliteStore};
 use psp_testkit::clock::FixedClock;
 use psp_testkit::fixtures;
+use sqlx::{Connection, SqliteConnection};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_write_sees_an_endpoint_of_another_process() {
@@ -38,4 +37,23 @@ async fn the_next_write_sees_an_endpoint_of_another_process() {
     assert!(claim().await.is_empty());
     store.close().await;
     other.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looking_for_what_is_due_waits_for_no_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", dir.path().join("psp.db").display());
+    let clock = Arc::new(FixedClock::default());
+    let now = clock.now();
+    let store = SqliteStore::open(SqliteOptions::new(&*url), clock).await.unwrap();
+    let endpoint = fixtures::endpoint("123", &[], now);
+    assert_eq!(store.insert_endpoint(&endpoint).await.unwrap(), EndpointVerdict::Written);
+    let mut other = SqliteConnection::connect(&url).await.unwrap();
+    let writing = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let asked = DeliveryClaim { now, max: 10, per_endpoint: 10, except: &[], leased_until: now };
+    // A writer would wait for as long as SQLite lets it, and then fail.
+    assert!(store.claim_deliveries(asked).await.unwrap().is_empty());
+    writing.rollback().await.unwrap();
+    other.close().await.unwrap();
+    store.close().await;
 }
