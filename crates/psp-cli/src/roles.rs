@@ -184,7 +184,7 @@ async fn start_worker(wiring: &Arc<Wiring>, stop: &CancellationToken, parts: &mu
         (QueueName::Transactions, transactions),
         (QueueName::PayablesSettlement, psp_worker::settlement_handler(wiring.settle())),
         (QueueName::GatewayCallbacks, psp_worker::callbacks_handler(Arc::new(wiring.callbacks().await?))),
-        (QueueName::Refunds, psp_worker::refunds_handler(Arc::new(wiring.refund().await?))),
+        (QueueName::Refunds, psp_worker::refunds_handler(Arc::new(wiring.refund(wiring.retrying()).await?))),
         (QueueName::Orders, psp_worker::orders_handler(Arc::new(wiring.order_saga().await?))),
     ];
     for (name, handler) in handlers {

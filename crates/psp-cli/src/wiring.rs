@@ -272,7 +272,7 @@ impl Wiring {
 
     pub(crate) async fn authorize(&self) -> anyhow::Result<AuthorizeTransaction> {
         Ok(AuthorizeTransaction::new(
-            Arc::new(RetryingStore::new(Arc::clone(&self.batching) as _)),
+            self.retrying(),
             self.vault().await?,
             self.directory().await?,
             self.settings.fees.clone(),
@@ -292,11 +292,12 @@ impl Wiring {
         ))
     }
 
-    pub(crate) async fn refund(&self) -> anyhow::Result<RefundTransaction> {
+    /// Refunds: asked for by requests, which are answered when the store fails, and made by workers, which try again in place.
+    pub(crate) async fn refund(&self, store: Arc<dyn Store>) -> anyhow::Result<RefundTransaction> {
         let options =
             RefundOptions { fee_policy: self.settings.refund_fee, check_after: self.settings.authorize.check_after };
         Ok(RefundTransaction::new(
-            Arc::clone(&self.batching) as _,
+            store,
             Arc::clone(&self.store.transactions),
             Arc::clone(&self.store.refunds),
             self.directory().await?,
@@ -305,8 +306,12 @@ impl Wiring {
         ))
     }
 
-    fn cancel(&self) -> CancelTransaction {
-        let store = Arc::clone(&self.batching) as _;
+    /// Writes for workers.
+    pub(crate) fn retrying(&self) -> Arc<dyn Store> {
+        Arc::new(RetryingStore::new(Arc::clone(&self.batching) as _))
+    }
+
+    fn cancel(&self, store: Arc<dyn Store>) -> CancelTransaction {
         CancelTransaction::new(store, Arc::clone(&self.store.transactions), self.sources.clone())
     }
 
@@ -352,13 +357,14 @@ impl Wiring {
     }
 
     pub(crate) async fn order_saga(&self) -> anyhow::Result<OrderSaga> {
+        let store = self.retrying();
         Ok(OrderSaga::new(
-            Arc::clone(&self.batching) as _,
+            Arc::clone(&store),
             Arc::clone(&self.store.orders),
             Arc::clone(&self.store.transactions),
             Arc::clone(&self.store.refunds),
-            Arc::new(self.cancel()),
-            Arc::new(self.refund().await?),
+            Arc::new(self.cancel(Arc::clone(&store))),
+            Arc::new(self.refund(store).await?),
             self.sources.clone(),
         ))
     }
@@ -417,8 +423,8 @@ impl Wiring {
         let sources = self.sources.clone();
         let ports = RestPorts {
             create: Arc::new(create),
-            cancel: Arc::new(self.cancel()),
-            refund: Arc::new(self.refund().await?),
+            cancel: Arc::new(self.cancel(Arc::clone(&self.batching) as _)),
+            refund: Arc::new(self.refund(Arc::clone(&self.batching) as _).await?),
             place_order: Arc::new(PlaceOrder::new(
                 Arc::clone(&self.batching) as _,
                 Arc::clone(&self.store.keys),
