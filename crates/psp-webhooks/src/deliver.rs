@@ -1,8 +1,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use psp_domain::ports::{DeliveryClaim, DeliveryStore, EndpointStore, EndpointVerdict, SecretVault, StoreError};
+use psp_domain::ports::{
+    DeliveryClaim, DeliveryStore, EndpointStore, EndpointVerdict, SecretVault, StoreError, VaultError,
+};
 use psp_domain::usecases::Sources;
 use psp_domain::{
     ConcludedDelivery, DeliveryAttempt, DeliveryVerdict, DueDelivery, EndpointStatus, WebhookEndpoint, WebhookPolicy,
@@ -13,7 +16,6 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::body::body_of;
 use crate::client::{Outgoing, WebhookClient};
 use crate::conclude::conclude;
 use crate::metrics::Metrics;
@@ -132,12 +134,13 @@ impl Deliverer {
     /// `None` where nothing can be sent, which is no fault of the endpoint: the delivery comes again when its lease ends.
     async fn attempt(&self, due: &DueDelivery) -> Option<ConcludedDelivery> {
         let (event, endpoint) = (&due.event, &due.endpoint);
-        let unsent = |error: &(dyn std::error::Error + 'static)| {
+        let unsent = |error: &VaultError| {
+            let error: &(dyn std::error::Error + 'static) = error;
             tracing::error!(event = %event.id, endpoint = %endpoint.id, error, "a delivery cannot be sent");
         };
-        let body = body_of(event).inspect_err(|error| unsent(error)).ok()?;
-        let secrets = self.secrets.of(endpoint, self.now()).await.inspect_err(|error| unsent(error)).ok()?;
+        let secrets = self.secrets.of(endpoint, self.now()).await.inspect_err(unsent).ok()?;
         let (started_at, begun, id) = (self.now(), Instant::now(), event.id.to_string());
+        let body = Bytes::from(event.to_json());
         let signatures = secrets.sign(&id, &body, started_at);
         let outgoing = Outgoing { url: &endpoint.url, id, timestamp: started_at.timestamp(), signatures, body };
         let answered = self.client.post(outgoing, started_at).await;

@@ -4,7 +4,6 @@
 //! and writes what came of it. Endpoints are strangers: their addresses are judged where they are connected to ([`Reach`]), and
 //! everything that they could make last or grow has a limit. `docs/webhooks.md` says what a receiver may rely on.
 
-mod body;
 mod client;
 mod conclude;
 mod connect;
@@ -18,7 +17,6 @@ mod secret;
 mod secrets;
 mod url;
 
-pub use body::{DamagedEvent, body_of};
 pub use client::{ClientOptions, WebhookClient};
 pub use connect::{Resolve, SystemResolver, native_tls};
 pub use deliver::{Deliverer, DeliveryOptions, DeliveryPorts};
