@@ -13,9 +13,7 @@ run: ## Build psp and run everything on http://127.0.0.1:3000 (database: psp.db)
 
 test: tools lint ## Check format and lints, run all tests, those of the infrastructure where Terraform is installed
 	cargo build --workspace --all-targets
-	$(WITH_SERVERS) cargo nextest run --workspace --no-fail-fast $(NEXTEST_FLAGS)
-	cargo test --workspace --doc
-	infrastructure/test.sh
+	scripts/test.sh $(NEXTEST_FLAGS)
 
 test-infra: tools ## Run the tests of the infrastructure: plans, and a whole apply to an emulator of AWS
 	infrastructure/test.sh

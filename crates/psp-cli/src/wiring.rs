@@ -128,7 +128,7 @@ impl Wiring {
             ensure!(file.exists(), "there is no database {}: `psp` and `psp migrate` make one", file.display());
             options.create = false;
         }
-        Self::open(settings).await
+        Box::pin(Self::open(settings)).await
     }
 
     /// Opens the database, which is created where it may be missing.
