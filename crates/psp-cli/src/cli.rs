@@ -1,7 +1,7 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use psp_domain::{CustomerId, EventKind, MessageId, QueueName};
+use psp_domain::{CallbackOutcome, CustomerId, EventKind, MessageId, QueueName};
 
 use crate::settings::{MAX_CHUNK_SIZE, SettingArgs};
 
@@ -58,6 +58,9 @@ pub(crate) enum Command {
     /// Look at dead letters, replay or discard them
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Look at callbacks of gateways by what became of them
+    #[command(subcommand)]
+    Callbacks(Callbacks),
     /// Say events again: to webhook endpoints, or to their queues
     #[command(subcommand)]
     Events(Events),
@@ -246,6 +249,29 @@ pub(crate) enum Job {
     ShredCards,
     /// Delete events that are older than `PSP_EVENT_RETENTION_DAYS`, with their deliveries
     PurgeEvents,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Callbacks {
+    /// List callbacks with an outcome, newest first
+    List {
+        /// What became of them: applied, noted, `too_late`, `wrong_amount` or foreign
+        #[arg(long, value_parser = callback_outcome)]
+        outcome: CallbackOutcome,
+        /// The most rows
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn callback_outcome(name: &str) -> Result<CallbackOutcome, String> {
+    CallbackOutcome::from_name(name).ok_or_else(|| {
+        let names = CallbackOutcome::ALL.map(CallbackOutcome::as_str).join(", ");
+        format!("must be one of {names}")
+    })
 }
 
 #[derive(Subcommand)]

@@ -64,7 +64,7 @@ pub(crate) struct StorePorts {
     pub(crate) vault_keys: Arc<dyn VaultKeyStore>,
     settlement: Arc<dyn SettlementStore>,
     pub(crate) attempts: Arc<dyn AttemptStore>,
-    callbacks: Arc<dyn CallbackStore>,
+    pub(crate) callbacks: Arc<dyn CallbackStore>,
     refunds: Arc<dyn RefundStore>,
     orders: Arc<dyn OrderReader>,
     pub(crate) events: Arc<dyn EventStore>,

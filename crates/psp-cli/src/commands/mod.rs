@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod callbacks;
 mod config;
 mod dlq;
 pub(crate) mod documents;
@@ -16,7 +17,7 @@ use std::io::{self, Write};
 
 use anyhow::Context;
 
-use crate::cli::{Command, Events, Queues};
+use crate::cli::{Callbacks, Command, Events, Queues};
 use crate::roles::{self, Roles};
 use crate::settings::Settings;
 use crate::wiring::Wiring;
@@ -27,6 +28,9 @@ pub(crate) async fn run(command: Command, settings: Settings) -> anyhow::Result<
         Command::Migrate { service_login } => migrate(&settings, service_login.as_deref()).await,
         Command::Job(job) => job::run(Wiring::open_existing(settings).await?, job).await,
         Command::Dlq(dlq) => dlq::run(Wiring::open_existing(settings).await?, dlq).await,
+        Command::Callbacks(Callbacks::List { outcome, limit, json }) => {
+            callbacks::list(Wiring::open_existing(settings).await?, outcome, limit, json).await
+        }
         Command::Events(Events::Replay(args)) => events::replay(Wiring::open_existing(settings).await?, args).await,
         Command::Gateways(command) => gateways::run(Wiring::open_existing(settings).await?, command).await,
         Command::Vault(vault) => vault::run(Wiring::open_existing(settings).await?, vault).await,

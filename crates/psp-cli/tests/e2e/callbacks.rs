@@ -145,8 +145,10 @@ async fn a_wrong_amount_is_flagged_and_the_right_one_counts() {
     let psp = serve_at(&place, &address).await;
     let id = deposit(&psp).await;
     await_status(&psp, &id, "completed").await;
-    let flagged = "SELECT id FROM gateway_callbacks WHERE outcome = 'wrong_amount'";
-    assert_eq!(place.count(flagged).await, 1);
+    let flagged = place.run(&["callbacks", "list", "--outcome", "wrong_amount", "--json"]);
+    let flagged: serde_json::Value = serde_json::from_str(&flagged).unwrap();
+    assert_eq!((flagged.as_array().unwrap().len(), &flagged[0]["transaction_id"]), (1, &json!(id)), "{flagged}");
+    assert!(place.run(&["callbacks", "list", "--outcome", "foreign"]).starts_with("there are no such callbacks"));
     assert!(psp.log().contains("a callback needs a look"), "{}", psp.log());
     let metrics = psp.get("", "/metrics").await.text;
     assert!(metrics.contains("psp_callbacks_total{outcome=\"wrong_amount\"} 1"), "{metrics}");
