@@ -11,7 +11,8 @@
 //! | 4000000000000341 | gateway error at every attempt: the transaction fails |
 //! | 4000000000003220 | approved, slowly |
 //!
-//! An expiry in the past is not judged: use the card that says so. Methods without a card are approved; deposits and
+//! An expiry in the past is not judged: use the card that says so. Methods without a card, and refunds, are decided by the amount:
+//! 400,000 minor units and the number that a card's last five digits are have that card's answer, such as 400,002. Deposits and
 //! withdrawals are pending, and a callback ends them, which needs no signature.
 
 use std::collections::HashSet;
@@ -51,6 +52,9 @@ pub struct TestCard {
     pub behaviour: Behaviour,
 }
 
+/// The amounts that mean something begin there, in minor units.
+const FIRST_AMOUNT: i64 = 400_000;
+
 /// Every number that means something.
 pub const TEST_CARDS: [TestCard; 8] = [
     TestCard { number: "4111111111111111", behaviour: Behaviour::Approve },
@@ -77,6 +81,19 @@ impl Behaviour {
     /// What happens to a card of that number.
     pub fn of(number: &str) -> Self {
         TEST_CARDS.iter().find(|card| card.number == number).map_or(Self::Approve, |card| card.behaviour)
+    }
+
+    /// What happens to an amount, in minor units, where there is no card to decide by.
+    pub fn of_amount(minor: i64) -> Self {
+        TEST_CARDS.iter().find(|card| card.amount_minor() == minor).map_or(Self::Approve, |card| card.behaviour)
+    }
+}
+
+impl TestCard {
+    /// The amount, in minor units, that has this card's answer where there is no card.
+    pub fn amount_minor(&self) -> i64 {
+        self.number.chars().skip(11).filter_map(|c| c.to_digit(10)).fold(0, |sum, digit| 10 * sum + i64::from(digit))
+            + FIRST_AMOUNT
     }
 }
 
@@ -117,8 +134,11 @@ impl Gateway for SandboxGateway {
         }
         let approved = approved(request.reference);
         let failure = || Err(GatewayError::Unavailable("the sandbox was asked to fail".into()));
-        let Some(card) = &request.card else { return Ok(approved) };
-        match Behaviour::of(card.number.expose()) {
+        let behaviour = match &request.card {
+            Some(card) => Behaviour::of(card.number.expose()),
+            None => Behaviour::of_amount(request.amount.minor()),
+        };
+        match behaviour {
             Behaviour::Decline(reason) => Ok(AuthorizationResult::Declined { reason: reason.to_owned() }),
             Behaviour::FailOnce if self.fails_first(request.transaction_id) => failure(),
             Behaviour::Approve | Behaviour::FailOnce => Ok(approved),
@@ -139,7 +159,11 @@ impl Gateway for SandboxGateway {
     }
 
     async fn refund(&self, request: &RefundRequest) -> Result<AuthorizationResult, GatewayError> {
-        Ok(approved(request.reference))
+        match Behaviour::of_amount(request.amount.minor()) {
+            Behaviour::Decline(reason) => Ok(AuthorizationResult::Declined { reason: reason.to_owned() }),
+            Behaviour::FailAlways => Err(GatewayError::Unavailable("the sandbox was asked to fail".into())),
+            _ => Ok(approved(request.reference)),
+        }
     }
 
     fn verify_callback(&self, _: &CallbackSignature<'_>) -> Result<(), ForgedCallback> {
@@ -169,6 +193,11 @@ mod tests {
                     Behaviour::ApproveSlowly => "| approved, ",
                 };
                 assert!(answer.contains(words), "{number}: {answer}");
+                let amount = card.amount_minor();
+                assert_eq!(
+                    (amount, Behaviour::of_amount(amount)),
+                    (400_000 + number[11..].parse::<i64>().unwrap(), card.behaviour)
+                );
             }
         }
     }

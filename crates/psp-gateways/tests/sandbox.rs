@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use psp_domain::ports::{AuthorizationRequest, AuthorizationResult, Gateway, GatewayError};
-use psp_domain::{PaymentMethod, TransactionKind};
-use psp_gateways::{Behaviour, SandboxGateway, TEST_CARDS};
+use psp_domain::ports::{AuthorizationRequest, AuthorizationResult, Gateway, GatewayError, RefundRequest};
+use psp_domain::{Currency, Money, PaymentMethod, TransactionKind};
+use psp_gateways::{Behaviour, SandboxGateway, TEST_CARDS, TestCard};
 use psp_testkit::contract::gateway::{cardless_request, request};
 use psp_testkit::fixtures;
 use tokio::time::Instant;
@@ -20,13 +20,18 @@ fn is_approved(answer: &Result<AuthorizationResult, GatewayError>) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_card_is_answered_as_documented() {
+async fn every_card_is_answered_as_documented_and_so_is_its_amount_without_a_card() {
     let sandbox = SandboxGateway::new(SLOW);
-    for card in TEST_CARDS {
+    let without = |card: TestCard| AuthorizationRequest {
+        amount: Money::new(card.amount_minor(), Currency::BRL),
+        ..cardless_request(TransactionKind::Payment, PaymentMethod::Wallet)
+    };
+    for (card, has_card) in TEST_CARDS.into_iter().flat_map(|card| [(card, true), (card, false)]) {
         let first = request(card.number);
         for attempt in 1..=5 {
             // Every attempt of a transaction has a reference of its own.
-            let request = AuthorizationRequest { transaction_id: first.transaction_id, ..request(card.number) };
+            let again = if has_card { request(card.number) } else { without(card) };
+            let request = AuthorizationRequest { transaction_id: first.transaction_id, ..again };
             let started = Instant::now();
             let answer = sandbox.authorize(&request).await;
             let took = started.elapsed();
@@ -77,4 +82,15 @@ async fn payments_without_a_card_are_approved_and_a_callback_ends_deposits_and_w
 fn it_is_named_sandbox_or_as_it_is_told() {
     assert_eq!(SandboxGateway::new(SLOW).name().as_str(), "sandbox");
     assert_eq!(SandboxGateway::named("second".parse().unwrap(), SLOW).name().as_str(), "second");
+}
+
+#[tokio::test]
+async fn a_refund_is_answered_as_its_amount_asks() {
+    let sandbox = SandboxGateway::new(SLOW);
+    for (minor, expected) in [(400_002, Some(false)), (400_341, None), (400_119, Some(true)), (2500, Some(true))] {
+        let reference = request("4111111111111111").reference;
+        let amount = Money::new(minor, Currency::BRL);
+        let answer = sandbox.refund(&RefundRequest { reference, of: reference, amount }).await;
+        assert_eq!(answer.as_ref().ok().map(|_| is_approved(&answer)), expected, "{answer:?}");
+    }
 }

@@ -92,8 +92,7 @@ impl Ledger {
         has_room.then(|| self.entries.entry(reference).or_default())
     }
 
-    /// Decides a charge or a payout. Without a card it is approved. What is decided later is pending until
-    /// [`Self::complete`].
+    /// Decides a charge or a payout. What is decided later is pending until [`Self::complete`].
     pub(crate) fn authorize(
         &mut self,
         reference: AttemptReference,
@@ -116,10 +115,16 @@ impl Ledger {
         self.decide(reference, decision, is_later)
     }
 
-    /// Decides a refund: approved as long as the charge stands and has that much left.
+    /// Decides a refund: approved as long as the charge stands and has that much left, and its amount does not ask for another
+    /// answer.
     pub(crate) fn refund(&mut self, reference: AttemptReference, of: AttemptReference, terms: Terms) -> Taken {
         if let Some(known) = self.repeated(reference, terms) {
             return known;
+        }
+        match CardBehaviour::of_amount(terms.amount.minor()) {
+            CardBehaviour::Decline(reason) => return self.decide(reference, Decision::Declined(reason), false),
+            CardBehaviour::FailAlways => return Taken::Refused,
+            _ => {}
         }
         let decision = match self.entries.get_mut(&of) {
             Some(Entry { decision: Some(Decision::Approved), terms: Some(charge), refunded, .. })

@@ -45,7 +45,7 @@ pub(crate) struct Authorization {
     reference: AttemptReference,
     terms: Terms,
     is_payment: bool,
-    /// Approved where there is none.
+    /// The amount's where there is none.
     card: CardBehaviour,
     callback_url: Option<GatewayUrl>,
 }
@@ -139,7 +139,7 @@ impl Operation {
             reference: body.reference,
             terms,
             is_payment: body.kind == TransactionKind::Payment,
-            card: card.unwrap_or(CardBehaviour::Approve),
+            card: card.unwrap_or_else(|| CardBehaviour::of_amount(body.amount)),
             callback_url: body.callback_url.map(|url| part("callback_url", &url)).transpose()?,
         }))
     }

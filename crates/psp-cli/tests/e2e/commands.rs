@@ -40,7 +40,9 @@ fn help_version_completions_and_documents_are_printed() {
     assert!(version.starts_with(concat!("psp ", env!("CARGO_PKG_VERSION"), " (")), "{version}");
     assert!(place.run(&["completions", "bash"]).contains("settle-payables"));
     let document = place.run(&["openapi"]);
-    assert!(document.contains("/transactions") && !document.contains("refund"), "{document}");
+    assert!(
+        ["/transactions/{id}/refund", "/api/orders", "/webhook_endpoints"].iter().all(|path| document.contains(path))
+    );
 }
 
 #[test]
@@ -56,7 +58,14 @@ fn migrating_twice_changes_nothing() {
 #[test]
 fn a_command_in_the_wrong_directory_makes_no_database() {
     let place = Place::new(&[]);
-    for args in [&["job", "settle-payables"][..], &["job", "purge-idempotency-keys"], &["dlq", "list"]] {
+    let replay = ["events", "replay", "--from", "2026-11-21T00:00:00Z", "--type", "order.paid"];
+    for args in [
+        &["job", "settle-payables"][..],
+        &["job", "purge-idempotency-keys"],
+        &["job", "purge-events"],
+        &["dlq", "list"],
+        &replay,
+    ] {
         let output = place.command(args).output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{error}");
@@ -84,5 +93,33 @@ fn a_process_that_cannot_start_says_why_in_one_line() {
         assert_eq!(output.status.code(), Some(code), "{value}: {error}");
         assert_eq!(error.lines().count(), 1, "{error}");
         assert!(error.contains(reason) && !error.contains("panicked"), "{error}");
+    }
+}
+
+#[test]
+fn a_replay_that_is_not_understood_is_refused_and_the_new_queues_have_dead_letters() {
+    let place = Place::new(&[]);
+    place.run(&["migrate"]);
+    let replay = |more: &[&str]| {
+        let output = place.command(&[&["events", "replay"], more].concat()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let from = ["--from", "2026-11-21T00:00:00Z"];
+    for (more, named) in [
+        (&[][..], "--from"),
+        (&from, "--type"),
+        (&["--from", "yesterday", "--type", "order.paid"], "yesterday"),
+        (&["--from", "2026-11-21T00:00:00Z", "--type", "order.eaten"], "must be one of transaction.created"),
+        (&["--from", "2026-11-21T00:00:00Z", "--type", "order.paid", "--to", "nobody"], "webhook, queue"),
+    ] {
+        let (code, error) = replay(more);
+        assert!(code == Some(2) && error.contains(named), "{more:?}: {error}");
+    }
+    let right = [&["events", "replay"][..], &from, &["--type", "order.paid,order.failed"]].concat();
+    assert_eq!(place.run(&right), "0 events, of which 0 deliveries would start anew; --execute does it\n");
+    for queue in ["refunds", "orders"] {
+        assert_eq!(place.run(&["dlq", "list", "--only", queue]), "there are no dead letters\n");
+        assert_eq!(place.run(&["dlq", "replay", "--all", queue]), "0 replayed\n");
+        assert_eq!(place.run(&["dlq", "discard", "--all", queue]), "0 discarded\n");
     }
 }

@@ -24,7 +24,7 @@ const CALLBACK_XML: &str =
 const NOBODY: &str = "01a1fc23-adfc-74b8-ab63-7bfa62344961";
 
 /// Asks without naming a customer.
-async fn ask(api: &Api, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+pub(crate) async fn ask(api: &Api, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let mut request = Request::builder().method(method).uri(path).header("host", "psp");
     for (name, value) in headers {
         request = request.header(*name, *value);

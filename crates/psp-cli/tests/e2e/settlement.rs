@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Place, Process, example, example_with};
 
-fn in_days(days: u64) -> String {
+pub(crate) fn in_days(days: u64) -> String {
     // The processes under test use the machine's clock.
     #[expect(clippy::disallowed_methods, reason = "the date that the binary will compute, too")]
     let now = chrono::Utc::now();

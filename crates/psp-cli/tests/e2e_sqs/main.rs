@@ -14,6 +14,8 @@ mod clients;
 mod durability;
 #[path = "../e2e/examples.rs"]
 mod examples;
+#[path = "../e2e/examples_orders.rs"]
+mod examples_orders;
 #[path = "../e2e/gateways.rs"]
 mod gateways;
 #[path = "../e2e/kills.rs"]
@@ -22,6 +24,12 @@ mod kills;
 mod main_job;
 #[path = "../e2e/operations.rs"]
 mod operations;
+#[path = "../e2e/orders.rs"]
+mod orders;
+#[path = "../e2e/receiver.rs"]
+mod receiver;
+#[path = "../e2e/refunds.rs"]
+mod refunds;
 #[path = "../e2e/routing.rs"]
 mod routing;
 #[path = "../e2e/secrecy.rs"]
@@ -32,6 +40,8 @@ mod settlement;
 mod stopping;
 #[path = "../e2e/support.rs"]
 mod support;
+#[path = "../e2e/webhooks.rs"]
+mod webhooks;
 
 /// What the processes under test run on.
 const BACKEND: support::Backend = support::Backend::PostgresAndSqs;

@@ -143,3 +143,14 @@ fn what_it_cannot_remember_it_does_not_take() {
     assert!(!ledger.void(reference()));
     assert_eq!(decision(ledger.authorize(known, terms, CardBehaviour::Approve, false)), Decision::Approved);
 }
+
+#[test]
+fn an_amount_asks_for_the_answer_to_its_refund() {
+    let (mut ledger, charged) = (Ledger::new(10), reference());
+    ledger.authorize(charged, charge(1_000_000), CardBehaviour::Approve, false);
+    let mut refund = |minor| ledger.refund(reference(), charged, terms(Movement::Refund(charged), minor));
+    assert_eq!(decision(refund(400_002)), Decision::Declined("do_not_honor"));
+    assert_eq!(refund(400_341), Taken::Refused);
+    assert_eq!(decision(refund(400_003)), Decision::Approved);
+    assert_eq!(ledger.totals().refunded["BRL"], 400_003);
+}
