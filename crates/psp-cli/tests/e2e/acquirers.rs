@@ -46,6 +46,12 @@ pub(crate) async fn add_gateway(place: &Place, name: &str, protocol: &str, args:
     simulator
 }
 
+/// Starts a simulator anew that was killed, at its address: it remembers nothing.
+pub(crate) async fn restart_gateway(place: &Place, name: &str, address: &str) -> Process {
+    let env = [("PSP_GATEWAY_SECRET", &*secret_of(name)), ("PSP_GATEWAY_SECRETS", "")];
+    place.start_with(&["gateway-simulator", "--listen", address], &env).await
+}
+
 /// Starts a simulator for the built-in gateway.
 pub(crate) async fn start_simulator(place: &Place, args: &[&str]) -> Process {
     place.start(&simulator_args(args)).await

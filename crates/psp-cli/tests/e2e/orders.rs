@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::acquirers::{add_gateway, behave, place_of, post, totals};
+use crate::acquirers::{add_gateway, behave, place_of, post, restart_gateway, totals};
 use crate::examples::ask;
 use crate::support::{Answer, Api, PATIENCE, Place, Process, pause};
 
@@ -23,13 +23,14 @@ const ALLOWED: [(&str, &str); 7] = [
 /// What asks a gateway without a card to decline, and to fail.
 const DECLINED: &str = "4000.02";
 const FAILED: &str = "4003.41";
-/// Orders that are placed while workers die.
+/// Orders that are placed while workers die, as often as there are rounds.
 const ORDERS: usize = 60;
+const ROUNDS: usize = 5;
 
 /// A place with a gateway `acme`, which is asked for everything.
 async fn place_with_acme(env: &[(&'static str, &str)]) -> (Place, Process) {
-    let (place, _) = place_of(&["acme"], &[("PSP_CHECK_AFTER_MS", "1000"), ("PSP_SWEEP_INTERVAL_MS", "200")]);
-    let mut place = place;
+    let quick = [("PSP_CHECK_AFTER_MS", "1000"), ("PSP_SWEEP_INTERVAL_MS", "200"), ("PSP_BREAKER_OPEN_MS", "100")];
+    let (mut place, _) = place_of(&["acme"], &quick);
     for (name, value) in env {
         place.set(name, value);
     }
@@ -168,7 +169,7 @@ async fn an_order_ends_as_its_payment_does_and_a_cancelled_one_keeps_no_money() 
     behave(&acme, &json!({ "pending_rate": 1.0, "forget_rate": 1.0, "callback_delay_ms": 100_000 })).await;
     let pending = place_order(&psp, "10.50").await;
     let begun = Instant::now();
-    while !psp.log().contains("waits for its gateway") {
+    while place.count("SELECT 1 FROM gateway_attempts WHERE state = 'pending'").await == 0 {
         assert!(begun.elapsed() < PATIENCE, "{}", psp.log());
         pause().await;
     }
@@ -202,8 +203,7 @@ async fn assert_correlated(psp: &Process, order: &str, request: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_fails_with_its_gateways_and_one_whose_money_is_kept_is_a_dead_letter() {
-    let short = [("PSP_AUTHORIZATION_BUDGET_MS", "1000"), ("PSP_BREAKER_OPEN_MS", "100")];
-    let (place, mut acme) = place_with_acme(&short).await;
+    let (place, mut acme) = place_with_acme(&[("PSP_AUTHORIZATION_BUDGET_MS", "1000")]).await;
     let psp = place.serve().await;
     behave(&acme, &json!({ "outage": true })).await;
     let failed = place_order(&psp, "999").await;
@@ -216,7 +216,7 @@ async fn an_order_fails_with_its_gateways_and_one_whose_money_is_kept_is_a_dead_
     // An acquirer that knows nothing of the charge gives nothing back.
     let address = acme.address.clone();
     acme.kill();
-    let _acme = place.start(&["gateway-simulator", "--listen", &address]).await;
+    let _acme = restart_gateway(&place, "acme", &address).await;
     assert_eq!(cancel(&psp, &kept).await.status, 202);
     let list = ["dlq", "list", "--only", "orders", "--json"];
     let begun = Instant::now();
@@ -237,33 +237,35 @@ async fn an_order_fails_with_its_gateways_and_one_whose_money_is_kept_is_a_dead_
     assert_eq!(place.run(&["dlq", "list"]), "there are no dead letters\n");
 }
 
+/// Whether an order has a payment, and one that was charged.
+async fn is_under_way(psp: &Api, acquirer: &Api, order: &str, is_charged: bool) -> bool {
+    let payment = psp.get("123", &format!("/api/payments/order/{order}")).await.json();
+    let Some(id) = payment["id"].as_str() else { return false };
+    !is_charged || totals(acquirer).await["transactions"][id].is_object()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelling_while_a_gateway_approves_ends_both_alike() {
     let (place, acme) = place_with_acme(&[]).await;
     let psp = place.serve().await;
     behave(&acme, &json!({ "latency_ms": 30 })).await;
-    let mut racing = Vec::new();
     for n in 0..24 {
         let order = place_order(&psp, "999").await;
-        let api = Api { address: psp.address.clone() };
-        // At once, while the payment is asked for, and after that.
-        racing.push(tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(8 * (n % 12))).await;
-            assert_eq!(cancel(&api, &order).await.status, 202);
-        }));
+        // At once, once there is a payment, and once the acquirer has charged for it and not answered yet.
+        let begun = Instant::now();
+        while n % 3 > 0 && !is_under_way(&psp, &acme, &order, n % 3 == 2).await {
+            assert!(begun.elapsed() < PATIENCE, "{:?}", pair(&psp, &order).await);
+            pause().await;
+        }
+        assert_eq!(cancel(&psp, &order).await.status, 202);
     }
-    for task in racing {
-        task.await.unwrap();
-    }
-    let (orders, payments) = await_ends(&psp).await;
     let begun = Instant::now();
     while ended(&psp).await.0.iter().any(|order| order["status"] != "CANCELLED") {
         assert!(begun.elapsed() < PATIENCE, "an order is not cancelled");
         pause().await;
     }
+    let (orders, payments) = await_ends(&psp).await;
     assert_eq!(orders.len(), 24);
-    drop(payments);
-    let (_, payments) = await_ends(&psp).await;
     assert_same_books(&psp, &acme, &payments).await;
     assert_eq!(place.run(&["dlq", "list", "--json"]).trim(), "[]");
 }
@@ -274,11 +276,11 @@ async fn orders_whose_workers_die_again_and_again_end_with_their_payments() {
     let api = place.start(&["api"]).await;
     behave(&acme, &json!({ "latency_ms": 40 })).await;
     let mut orders = Vec::new();
-    for n in 0..ORDERS {
-        orders.push(place_order(&api, if n % 10 == 9 { DECLINED } else { "999" }).await);
-    }
     let written = "SELECT id FROM outbox WHERE sequence IS NOT NULL";
-    for round in 0..5 {
+    for round in 0..ROUNDS {
+        for n in 0..ORDERS / ROUNDS {
+            orders.push(place_order(&api, if n == 9 { DECLINED } else { "999" }).await);
+        }
         let mut worker = place.start(&["worker"]).await;
         let (before, begun) = (place.count(written).await, Instant::now());
         // It has begun to write, and is far from its end.
@@ -293,9 +295,10 @@ async fn orders_whose_workers_die_again_and_again_end_with_their_payments() {
     }
     let _worker = place.start(&["worker"]).await;
     let begun = Instant::now();
-    let cancelled = |n: usize| n % 10 == 9 || n % 7 < 5;
     for (n, order) in orders.iter().enumerate() {
-        let wanted = if cancelled(n) { "CANCELLED" } else { "PAID" };
+        // Those that had come to be by the round that cancels them, and those that are declined.
+        let is_cancelled = n % (ORDERS / ROUNDS) == 9 || (n % 7 < ROUNDS && n < (n % 7 + 1) * ORDERS / ROUNDS);
+        let wanted = if is_cancelled { "CANCELLED" } else { "PAID" };
         api.until("123", &format!("/api/orders/{order}"), |order| order["status"] == wanted).await;
     }
     let (all, payments) = await_ends(&api).await;

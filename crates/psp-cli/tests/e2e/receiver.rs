@@ -61,7 +61,7 @@ impl Receiver {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/webhooks", listener.local_addr().unwrap());
-        let receiver = Self { url, heard: Arc::default(), status: Arc::new(AtomicU16::new(204)) };
+        let receiver = Self { url, heard: Arc::default(), status: Arc::new(AtomicU16::new(200)) };
         let (heard, status) = (Arc::clone(&receiver.heard), Arc::clone(&receiver.status));
         tokio::spawn(async move {
             loop {

@@ -138,9 +138,8 @@ async fn refunds_that_race_repeat_or_are_refused_give_back_no_more_than_was_paid
     assert_eq!(refunds(&psp, &repeated).await.len(), 1);
 
     let raced = pay(&psp, &json!({})).await;
-    let asked: [_; 4] = std::array::from_fn(|_| ask(&psp, &raced, Some(1000), None));
-    let [a, b, c, d] = asked;
-    let (a, b, c, d) = tokio::join!(a, b, c, d);
+    let thousand = || ask(&psp, &raced, Some(1000), None);
+    let (a, b, c, d) = tokio::join!(thousand(), thousand(), thousand(), thousand());
     let mut statuses = [a, b, c, d].map(|answer| answer.status.as_u16());
     statuses.sort_unstable();
     assert_eq!(statuses, [202, 202, 422, 422], "2000 of 2500");

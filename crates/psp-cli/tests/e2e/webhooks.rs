@@ -95,15 +95,15 @@ async fn every_event_is_delivered_once_signed_and_again_where_that_fails_or_is_a
     for heard in &heard {
         assert_eq!(heard.signed_by(secret), Some(0));
         assert_eq!(heard.body, get(&psp, &format!("/events/{}", heard.id())).await.text);
-        assert_eq!(delivery(&psp, &heard.id(), "delivered").await["attempts"][0]["answer"], "answered 204");
+        assert_eq!(delivery(&psp, &heard.id(), "delivered").await["attempts"][0]["answer"], "answered 200");
     }
     assert_eq!((heard.len(), receiver.ids()), (written.len(), written), "each once");
 
     receiver.answer(500);
     let event = approval(&psp).await;
     receiver.await_event(&event, 1).await;
-    receiver.answer(204);
-    assert_eq!(answers(&delivery(&psp, &event, "delivered").await), [500, 204]);
+    receiver.answer(200);
+    assert_eq!(answers(&delivery(&psp, &event, "delivered").await), [500, 200]);
     let [one, other] = &receiver.heard().into_iter().filter(|heard| heard.id() == event).collect::<Vec<_>>()[..] else {
         panic!("heard twice")
     };
@@ -112,7 +112,7 @@ async fn every_event_is_delivered_once_signed_and_again_where_that_fails_or_is_a
     let again = post(&psp, &format!("/events/{event}/redeliver"), &CUSTOMER, "").await;
     assert_eq!((again.status.as_u16(), again.json()), (202, json!({ "deliveries": 1 })));
     assert_eq!(receiver.await_event(&event, 3).await.signed_by(secret), Some(0));
-    assert_eq!(answers(&delivery(&psp, &event, "delivered").await), [500, 204, 204]);
+    assert_eq!(answers(&delivery(&psp, &event, "delivered").await), [500, 200, 200]);
 
     let rotated = post(&psp, &format!("{}/rotate_secret", path_of(&endpoint)), &CUSTOMER, "").await;
     assert_eq!(rotated.status, 200, "{}", rotated.text);
@@ -231,14 +231,14 @@ async fn what_failed_is_replayed_once_and_only_when_it_is_told_to() {
     receiver.answer(500);
     let event = approval(&psp).await;
     assert_eq!(answers(&delivery(&psp, &event, "failed").await), [500, 500]);
-    receiver.answer(204);
+    receiver.answer(200);
     let heard = receiver.heard().len();
     // One failed, and one is from before there was an endpoint.
     assert_eq!(replay(&place, &[]), replayed(2, 2, true));
     assert_eq!(replay(&place, &["--customer", "456", "--execute"]), replayed(0, 0, false));
     assert_eq!(replay(&place, &["--until", LONG_AGO, "--execute"]), replayed(0, 0, false));
     assert_eq!(replay(&place, &["--customer", "123", "--execute"]), replayed(2, 2, false));
-    assert_eq!(answers(&delivery(&psp, &event, "delivered").await), [500, 500, 204]);
+    assert_eq!(answers(&delivery(&psp, &event, "delivered").await), [500, 500, 200]);
     assert_eq!(receiver.await_heard(heard + 2).await.len(), heard + 2);
     assert_eq!(receiver.ids().len(), 2);
     let delivered = "SELECT event_id FROM webhook_deliveries WHERE status = 'delivered'";
