@@ -304,6 +304,22 @@ async fn orders_whose_workers_die_again_and_again_end_with_their_payments() {
     let (all, payments) = await_ends(&api).await;
     assert_eq!(all.len(), ORDERS);
     assert_same_books(&api, &acme, &payments).await;
-    assert_eq!(place.run(&["dlq", "list", "--json"]).trim(), "[]");
     assert!(begun.elapsed() < Duration::from_secs(30), "what was left took {:?}", begun.elapsed());
+
+    // Every message once more: each was answered, and nothing follows from it again.
+    let events = place.count(written).await;
+    let kinds = "order.create.requested,order.created,order.cancel.requested,order.cancelled,payment.approved,\
+                 payment.declined,payment.cancelled,payment.refunded,transaction.created,transaction.refund_requested";
+    let replay = ["events", "replay", "--from", "2020-01-01T00:00:00Z", "--type", kinds, "--to", "queue", "--execute"];
+    place.run(&replay);
+    let begun = Instant::now();
+    while place.count("SELECT id FROM outbox WHERE visible_at IS NOT NULL").await > 0 {
+        assert!(begun.elapsed() < PATIENCE, "messages stay");
+        pause().await;
+    }
+    let (again, same_payments) = ended(&api).await;
+    assert_eq!((again, same_payments), (all, payments.clone()));
+    assert_same_books(&api, &acme, &payments).await;
+    assert_eq!(place.count(written).await, events);
+    assert_eq!(place.run(&["dlq", "list", "--json"]).trim(), "[]");
 }
