@@ -1,7 +1,8 @@
 //! Measures the release binary `psp` from outside and prints one table, with baselines taken in the same run: the same rows
 //! written into the same tables of the same database engine by raw SQL.
 //!
-//! Routing is measured in this process: it answers from memory, and no request shows its part.
+//! Routing and the delivery of webhooks are measured in this process: routing answers from memory, and no request shows its
+//! part; deliveries are measured against loops that only send.
 //!
 //! Everything runs on this machine: the product, the load generator and the disk share it.
 
@@ -14,8 +15,10 @@ mod postgres;
 mod product;
 mod routing;
 mod table;
+mod webhooks;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
@@ -23,12 +26,14 @@ use clap::{Parser, ValueEnum};
 use embedded::Embedded;
 use postgres::Postgres;
 use table::Table;
+use tokio::runtime::Builder;
 
 /// Print the benchmark table of the release binary
 #[derive(Parser)]
 struct Args {
     /// What is measured: the product on SQLite, or on the Postgres of `PSP_TEST_DATABASE_URL` and the SQS of
-    /// `PSP_TEST_SQS_ENDPOINT`; routing alone; or routing and what a dead gateway costs
+    /// `PSP_TEST_SQS_ENDPOINT`; routing alone; routing and what a dead gateway costs; or deliveries to webhook endpoints, on
+    /// SQLite and on the Postgres of `PSP_TEST_DATABASE_URL` where there is one
     #[arg(value_enum, default_value = "sqlite")]
     subject: Subject,
     /// On Postgres, only these parts
@@ -64,14 +69,27 @@ enum Subject {
     Postgres,
     Routing,
     Gateways,
+    Webhooks,
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+/// That of the product.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> anyhow::Result<()> {
     let mut args = Args::parse();
     if args.quick {
         (args.seconds, args.settle) = (3, 20_000);
     }
+    let mut builder = match args.subject {
+        // What is measured in this process has the product's runtime.
+        Subject::Webhooks => Builder::new_multi_thread(),
+        _ => Builder::new_current_thread(),
+    };
+    builder.enable_all().build()?.block_on(measure(args))
+}
+
+async fn measure(args: Args) -> anyhow::Result<()> {
     let program = std::env::current_exe()?;
     let release = program.parent().context("this program is in no directory")?;
     let psp = args.psp.clone().unwrap_or_else(|| release.join("psp"));
@@ -93,6 +111,7 @@ async fn main() -> anyhow::Result<()> {
             }
             table
         }
+        Subject::Webhooks => webhooks::measure(dir.path(), Duration::from_secs(args.seconds)).await?,
     };
     #[expect(clippy::print_stdout, reason = "the command's answer")]
     {

@@ -12,13 +12,13 @@ const PATIENCE: Duration = Duration::from_mins(5);
 const SEGMENTS: usize = 160;
 
 /// Databases on the server of `PSP_TEST_DATABASE_URL`.
-pub(super) struct Databases {
+pub(crate) struct Databases {
     url: String,
     admin: Mutex<PgConnection>,
 }
 
 impl Databases {
-    pub(super) async fn connect() -> anyhow::Result<Self> {
+    pub(crate) async fn connect() -> anyhow::Result<Self> {
         let url =
             std::env::var("PSP_TEST_DATABASE_URL").context("PSP_TEST_DATABASE_URL; `make bench` starts a server")?;
         let mut admin = PgConnection::connect(&url).await?;
@@ -32,7 +32,7 @@ impl Databases {
         Ok(Self { url, admin: Mutex::new(admin) })
     }
 
-    pub(super) async fn version(&self) -> anyhow::Result<String> {
+    pub(crate) async fn version(&self) -> anyhow::Result<String> {
         let sql = "SELECT 'PostgreSQL ' || current_setting('server_version') || ', fsync ' || current_setting('fsync') \
                    || ', synchronous_commit ' || current_setting('synchronous_commit') || ', shared_buffers ' \
                    || current_setting('shared_buffers')";
@@ -40,12 +40,12 @@ impl Databases {
     }
 
     /// A fresh one; its address.
-    pub(super) async fn create(&self) -> anyhow::Result<String> {
+    pub(crate) async fn create(&self) -> anyhow::Result<String> {
         self.create_like("template1").await
     }
 
     /// A copy of another, to which nobody is connected.
-    pub(super) async fn copy(&self, url: &str) -> anyhow::Result<String> {
+    pub(crate) async fn copy(&self, url: &str) -> anyhow::Result<String> {
         self.create_like(&name(url)?).await
     }
 
@@ -58,20 +58,20 @@ impl Databases {
         Ok(format!("{server}/{name}"))
     }
 
-    pub(super) async fn drop(&self, url: &str) -> anyhow::Result<()> {
+    pub(crate) async fn drop(&self, url: &str) -> anyhow::Result<()> {
         let sql = format!("DROP DATABASE {} WITH (FORCE)", name(url)?);
         self.admin.lock().await.execute(AssertSqlSafe(sql)).await?;
         Ok(())
     }
 
     /// Writes dirty pages now, so that they do not have to be written while something is measured.
-    pub(super) async fn checkpoint(&self) -> anyhow::Result<()> {
+    pub(crate) async fn checkpoint(&self) -> anyhow::Result<()> {
         self.admin.lock().await.execute("CHECKPOINT").await?;
         Ok(())
     }
 
     /// Waits until nothing waits in the outbox.
-    pub(super) async fn drain(&self, url: &str) -> anyhow::Result<Duration> {
+    pub(crate) async fn drain(&self, url: &str) -> anyhow::Result<Duration> {
         let mut connection = PgConnection::connect(url).await?;
         let begun = Instant::now();
         loop {

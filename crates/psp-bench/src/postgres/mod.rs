@@ -1,6 +1,6 @@
 //! Postgres and SQS, against pgbench, raw SQL and a bare loop of requests on the same servers.
 
-mod databases;
+pub(crate) mod databases;
 mod growth;
 mod pgbench;
 mod relay;
@@ -38,7 +38,7 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// Into how many rounds a comparison is cut.
 const ROUNDS: u32 = 2;
 /// The key of cards: of nothing that is worth anything.
-const CARD_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+pub(crate) const CARD_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 pub(crate) struct Postgres<'a> {
     args: &'a Args,
