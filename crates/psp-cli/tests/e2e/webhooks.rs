@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::acquirers::post;
 use crate::examples::ask;
 use crate::receiver::Receiver;
+use crate::settlement::in_days;
 use crate::support::{Answer, Api, PATIENCE, Place, example, pause};
 
 /// Webhooks on this machine, attempted three times at most.
@@ -91,6 +92,10 @@ async fn every_event_is_delivered_once_signed_and_again_where_that_fails_or_is_a
     let written = events(&psp).await;
     // created, approved, refund requested, partially refunded; the order's three; its payment's three.
     assert_eq!(written.len(), 10, "{written:?}");
+    // Settlement writes its events by itself: three payables, and what they are paid for.
+    place.run(&["job", "settle-payables", "--date", &in_days(31)]);
+    let written = events(&psp).await;
+    assert_eq!(written.len(), 15, "{written:?}");
     let heard = receiver.await_heard(written.len()).await;
     for heard in &heard {
         assert_eq!(heard.signed_by(secret), Some(0));
@@ -128,6 +133,26 @@ async fn every_event_is_delivered_once_signed_and_again_where_that_fails_or_is_a
     psp.kill();
     assert_hidden(&place, next).await;
     assert!(!psp.log().contains("ERROR"), "{}", psp.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_sealed_anew_when_the_master_key_changes_and_sign_as_before() {
+    const OLD: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    const NEW: &str = "AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let (mut place, receiver) = (Place::new(&QUICK), Receiver::start().await);
+    place.set("PSP_CARD_KEYS", OLD);
+    let mut psp = place.serve().await;
+    let endpoint = add_endpoint(&psp, &receiver.url, &["transaction.approved"]).await;
+    psp.kill();
+    place.set("PSP_CARD_KEYS", &format!("{NEW},{OLD}"));
+    for secrets in [1, 0] {
+        let rotation: Value = serde_json::from_str(&place.run(&["vault", "rotate", "--json"])).unwrap();
+        assert_eq!((&rotation["secrets"], &rotation["unopened"]), (&json!(secrets), &json!(0)), "{rotation}");
+    }
+    place.set("PSP_CARD_KEYS", NEW);
+    let psp = place.serve().await;
+    let event = approval(&psp).await;
+    assert_eq!(receiver.await_event(&event, 1).await.signed_by(text(&endpoint["secret"])), Some(0));
 }
 
 /// Sees that a secret is in no file, log or table, neither as its customer has it nor as bytes.
@@ -315,8 +340,15 @@ async fn no_endpoint_is_reached_that_is_not_public() {
     drop(psp);
     place.set("PSP_WEBHOOK_REACH", "public");
     let psp = place.serve().await;
-    let refused = delivery(&psp, &approval(&psp).await, "failed").await;
-    let attempts = refused["attempts"].as_array().unwrap();
-    assert!(attempts.iter().all(|attempt| attempt["error"] == "refused_url"), "{refused}");
+    // This machine's own name, whose addresses nobody knows before they are asked for.
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "nobody.invalid".to_owned());
+    add_endpoint(&psp, &format!("https://{}:{port}/", name.trim()), &["transaction.approved"]).await;
+    let event = approval(&psp).await;
+    let is_over = |list: &Value| list.as_array().unwrap().iter().all(|delivery| delivery["status"] == "failed");
+    let deliveries = psp.until("123", &format!("/events/{event}/deliveries"), is_over).await;
+    assert_eq!(deliveries.as_array().unwrap().len(), 2);
+    for attempt in deliveries.as_array().unwrap().iter().flat_map(|delivery| delivery["attempts"].as_array().unwrap()) {
+        assert!(["refused_url", "refused_address", "dns"].contains(&text(&attempt["error"])), "{deliveries}");
+    }
     assert!(receiver.heard().is_empty());
 }
