@@ -98,6 +98,38 @@ fn row(status: &str, count: u32, total_amount: u32) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn orders_that_make_no_sense_are_refused_and_the_same_again_is_one() {
+    let place = Place::new(&[]);
+    let psp = place.serve().await;
+    let wrong = json!({ "userId": [], "total": "-1", "currency": "brl", "method": "credit_card" }).to_string();
+    let key = [("idempotency-key", "key-1")];
+    for (headers, body, status, faults) in [
+        (&[][..], "{", 400, &[][..]),
+        (&[], "{}", 422, &["total", "userId"]),
+        (&[], &wrong, 422, &["currency", "method", "total", "userId"]),
+        (&[("content-type", "text/plain")], ORDER, 415, &[]),
+        (&[("x-customer-id", "")], ORDER, 422, &["x-customer-id"]),
+    ] {
+        let answer = post(&psp, "/api/orders", headers, body).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.faults()),
+            (status, faults.iter().map(ToString::to_string).collect())
+        );
+    }
+    let first = post(&psp, "/api/orders", &key, ORDER).await;
+    let again = post(&psp, "/api/orders", &key, ORDER).await;
+    assert_eq!((first.status.as_u16(), first.text), (202, again.text));
+    assert_eq!(again.headers["idempotency-replayed"], "true");
+    let other = post(&psp, "/api/orders", &key, &ORDER.replace("999", "998")).await;
+    assert_eq!((other.status.as_u16(), other.faults()), (422, vec!["idempotency-key".to_owned()]));
+    assert_eq!(get(&psp, "/api/orders").await.json()["meta"]["total"], 1);
+    let cancel = format!("/api/orders/{NOBODY}/cancel");
+    assert_eq!(ask(&psp, Method::PATCH, &cancel, &[], "").await.status, 404);
+    let posted = post(&psp, &cancel, &[], "").await;
+    assert_eq!((posted.status.as_u16(), &posted.headers["allow"]), (405, &"PATCH".parse().unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_payment_is_given_back_in_part_and_then_whole() {
     let place = Place::new(&[]);
     let psp = place.serve().await;
