@@ -65,9 +65,8 @@ impl DeliveryStore for PgStore {
                     w.version AS "version!", w.sequence AS "sequence!", w.created_at AS "created_at!",
                     w.updated_at AS "updated_at!"
                 FROM claimed AS c
-                JOIN outbox AS o ON o.id = c.event_id AND o.id = ANY (ARRAY (SELECT event_id FROM claimed))
-                JOIN webhook_endpoints AS w ON w.id = c.endpoint_id
-                    AND w.id = ANY (ARRAY (SELECT endpoint_id FROM claimed))
+                CROSS JOIN LATERAL (SELECT * FROM outbox WHERE id = c.event_id LIMIT 1) AS o
+                CROSS JOIN LATERAL (SELECT * FROM webhook_endpoints WHERE id = c.endpoint_id LIMIT 1) AS w
                 ORDER BY c.since, c.endpoint_id, c.due_at"#,
                 claim.now,
                 i64::from(claim.max),

@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,8 +15,19 @@ pub(crate) struct Connection {
 }
 
 /// Connections that wait for the next delivery: few for each origin, and not too many in all. The one that waits longest gives way.
+/// What waits for another origin is only looked at when something is closed.
 #[derive(Default)]
-pub(crate) struct IdleConnections(Mutex<VecDeque<Idle>>);
+pub(crate) struct IdleConnections(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    /// The numbers of what waits, those that have waited longest first.
+    by_origin: HashMap<String, Vec<u64>>,
+    /// In the order in which they came.
+    connections: BTreeMap<u64, Idle>,
+    /// The number of the last one.
+    last: u64,
+}
 
 struct Idle {
     origin: String,
@@ -24,38 +35,80 @@ struct Idle {
     since: Instant,
 }
 
+impl Idle {
+    fn is_good(&self) -> bool {
+        self.since.elapsed() < IdleConnections::LIFETIME && !self.connection.sender.is_closed()
+    }
+}
+
+impl Waiting {
+    fn remove(&mut self, number: u64) -> Option<Idle> {
+        let idle = self.connections.remove(&number)?;
+        if let Some(numbers) = self.by_origin.get_mut(&idle.origin) {
+            numbers.retain(|one| *one != number);
+            if numbers.is_empty() {
+                self.by_origin.remove(&idle.origin);
+            }
+        }
+        Some(idle)
+    }
+
+    /// The one of that origin that came last.
+    fn last_of(&mut self, origin: &str) -> Option<Idle> {
+        let number = *self.by_origin.get(origin)?.last()?;
+        self.remove(number)
+    }
+
+    /// Closes what has waited too long or was closed.
+    fn close_old(&mut self) {
+        let old: Vec<_> =
+            self.connections.iter().filter(|(_, idle)| !idle.is_good()).map(|(number, _)| *number).collect();
+        for number in old {
+            self.remove(number);
+        }
+    }
+}
+
 impl IdleConnections {
     const MAX: usize = 256;
-    const MAX_PER_ORIGIN: usize = 4;
+    const MAX_PER_ORIGIN: usize = 10;
     /// Below the usual keep-alive times of servers.
     const LIFETIME: Duration = Duration::from_secs(20);
 
-    /// What waits, without what has waited too long or was closed.
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<Idle>> {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.retain(|idle| idle.since.elapsed() < Self::LIFETIME && !idle.connection.sender.is_closed());
-        waiting
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn take(&self, origin: &str) -> Option<Connection> {
         let mut waiting = self.waiting();
-        let place = waiting.iter().rposition(|idle| idle.origin == origin)?;
-        waiting.remove(place).map(|idle| idle.connection)
+        while let Some(idle) = waiting.last_of(origin) {
+            if idle.is_good() {
+                return Some(idle.connection);
+            }
+        }
+        None
     }
 
     pub(crate) fn put(&self, origin: String, connection: Connection) {
         let mut waiting = self.waiting();
-        if waiting.iter().filter(|idle| idle.origin == origin).count() >= Self::MAX_PER_ORIGIN {
-            return;
+        if waiting.connections.len() >= Self::MAX {
+            waiting.close_old();
         }
-        if waiting.len() >= Self::MAX {
-            waiting.pop_front();
+        if waiting.connections.len() >= Self::MAX {
+            let first = waiting.connections.keys().next().copied();
+            first.and_then(|number| waiting.remove(number));
         }
-        waiting.push_back(Idle { origin, connection, since: Instant::now() });
+        waiting.last += 1;
+        let number = waiting.last;
+        let numbers = waiting.by_origin.entry(origin.clone()).or_default();
+        if numbers.len() < Self::MAX_PER_ORIGIN {
+            numbers.push(number);
+            waiting.connections.insert(number, Idle { origin, connection, since: Instant::now() });
+        }
     }
 
     /// Closes what has waited too long.
     pub(crate) fn close_old(&self) {
-        drop(self.waiting());
+        self.waiting().close_old();
     }
 }

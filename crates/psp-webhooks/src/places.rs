@@ -2,12 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use psp_domain::{EndpointId, WebhookEndpoint};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+/// How long a claim waits for more places than one: short beside any attempt over a network.
+const MOMENT: Duration = Duration::from_millis(2);
 
 pub(crate) struct Places {
     room: Arc<Semaphore>,
+    /// So many free places are worth a claim: it costs much the same for one delivery as for many.
+    worth: u32,
     per_endpoint: u32,
     taken: Mutex<HashMap<EndpointId, Taken>>,
     /// Told when an endpoint that had enough in hand may have more.
@@ -31,6 +38,7 @@ impl Places {
     pub(crate) fn new(in_all: usize, per_endpoint: u32) -> Self {
         Self {
             room: Arc::new(Semaphore::new(in_all.max(1))),
+            worth: u32::try_from(in_all / 4).unwrap_or(u32::MAX).max(1),
             per_endpoint: per_endpoint.max(1),
             taken: Mutex::default(),
             freed: Notify::new(),
@@ -43,10 +51,11 @@ impl Places {
         self.per_endpoint.div_ceil(2)
     }
 
-    /// How many are free: at least one.
+    /// How many are free: at least one, and as many as are worth a claim where they come within a moment.
     pub(crate) async fn free(&self) -> u32 {
         // Closed by nobody.
         let _ = self.room.acquire().await;
+        let _ = timeout(MOMENT, self.room.acquire_many(self.worth)).await;
         u32::try_from(self.room.available_permits()).unwrap_or(u32::MAX).max(1)
     }
 

@@ -23,6 +23,8 @@ use world::{Engine, World};
 const ENDPOINTS: usize = 100;
 /// Deliveries in hand, as the product has by default.
 const CONCURRENCY: usize = 256;
+/// How long receivers take for an answer: no time at all, and what a near one takes over the Internet.
+const LATENCIES_MS: [u64; 2] = [0, 50];
 /// Into how many rounds a comparison is cut.
 const ROUNDS: u32 = 3;
 /// How long requests are made before they are measured.
@@ -43,7 +45,10 @@ pub(crate) async fn measure(dir: &Path, seconds: Duration) -> anyhow::Result<Tab
         table.add(Row::new("server", databases.version().await?));
         engines.push(Engine::Postgres(databases));
     }
-    throughput(&engines, dir, &receivers, seconds / ROUNDS, &mut table).await?;
+    for latency_ms in LATENCIES_MS {
+        throughput(&engines, dir, &receivers, latency_ms, seconds / ROUNDS, &mut table).await?;
+    }
+    receivers.set_latency_ms(0);
     for engine in &engines {
         fairness::measure(engine, dir, &receivers, seconds / ROUNDS, &mut table).await?;
     }
@@ -55,13 +60,15 @@ async fn throughput(
     engines: &[Engine],
     dir: &Path,
     receivers: &Receivers,
+    latency_ms: u64,
     round: Duration,
     table: &mut Table,
 ) -> anyhow::Result<()> {
+    receivers.set_latency_ms(latency_ms);
     let (body, client) = (body_of(&world::example()?)?, Arc::new(world::client()?));
     let warm = bare::client(&client, receivers, &body, WARM_UP).await?;
     let deliveries = count_for(warm * TARGET, round);
-    eprintln!("{deliveries} deliveries of {} bytes …", body.len());
+    eprintln!("{deliveries} deliveries of {} bytes, answers after {latency_ms} ms …", body.len());
     let mut worlds = Vec::new();
     for engine in engines {
         worlds.push((engine, World::open(engine, dir, receivers).await?, Vec::new()));
@@ -75,14 +82,16 @@ async fn throughput(
         }
     }
     let (connections, clients) = (median(connections), median(clients));
-    let name = format!("bare loops on {CONCURRENCY} connections of hyper to {ENDPOINTS} receivers");
+    let name = format!(
+        "bare loops on {CONCURRENCY} connections of hyper to {ENDPOINTS} receivers, answers after {latency_ms} ms"
+    );
     table.add(Row::new(name, format!("{connections:.0} requests/s")));
-    let name = format!("bare loops of the deliverer's client, {CONCURRENCY} at once");
+    let name = format!("… of the deliverer's client, {CONCURRENCY} at once");
     table.add(Row::new(name, format!("{clients:.0} requests/s")));
     for (engine, world, rates) in worlds {
         let rate = median(rates);
         let (a, b) = (rate / clients, rate / connections);
-        let name = format!("{deliveries} deliveries from {}, each signed and concluded", engine.name());
+        let name = format!("… {deliveries} deliveries from {}, each signed and concluded", engine.name());
         let row = Row::new(name, format!("{rate:.0}/s, {a:.2} × the client and {b:.2} × the connections"));
         table.add(row.target("≥ 0.7 × the client", a >= TARGET));
         world.close(engine).await?;

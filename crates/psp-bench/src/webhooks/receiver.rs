@@ -17,8 +17,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use uuid::Uuid;
 
-/// Receivers, as many ports of this machine, served by a thread of their own: all take what comes and answer at once, but for
-/// the first while it is silent.
+/// Receivers, as many ports of this machine, served by a thread of their own: all take what comes and answer, at once or
+/// after a while, but for the first while it is silent.
 pub(super) struct Receivers {
     pub(super) addresses: Vec<SocketAddr>,
     seen: Arc<Seen>,
@@ -28,6 +28,7 @@ pub(super) struct Receivers {
 struct Seen {
     count: AtomicU64,
     first_is_silent: AtomicBool,
+    latency_ms: AtomicU64,
     records: AtomicBool,
     arrivals: Mutex<Vec<(Uuid, Instant)>>,
 }
@@ -73,6 +74,11 @@ impl Receivers {
         self.seen.first_is_silent.store(is_silent, Ordering::Relaxed);
     }
 
+    /// How long each takes for an answer.
+    pub(super) fn set_latency_ms(&self, latency_ms: u64) {
+        self.seen.latency_ms.store(latency_ms, Ordering::Relaxed);
+    }
+
     /// From now on remembers what arrives, and when.
     pub(super) fn record(&self) {
         self.arrivals();
@@ -102,6 +108,10 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if number == 0 && seen.first_is_silent.load(Ordering::Relaxed) {
         std::future::pending::<()>().await;
+    }
+    let latency_ms = seen.latency_ms.load(Ordering::Relaxed);
+    if latency_ms > 0 {
+        tokio::time::sleep(Duration::from_millis(latency_ms)).await;
     }
     let (head, body) = request.into_parts();
     // What breaks off did not arrive: nobody waits for its answer.

@@ -69,20 +69,24 @@ impl World {
     pub(super) async fn open(engine: &Engine, dir: &Path, receivers: &Receivers) -> anyhow::Result<Self> {
         let sources = Sources::default();
         let clock = Arc::clone(&sources.clock);
-        let (store, deliveries, endpoints, opened): (Arc<dyn Store>, Arc<dyn DeliveryStore>, Arc<dyn EndpointStore>, _) =
-            match engine {
-                Engine::Sqlite => {
-                    let file = sources.ids.next_id();
-                    let url = format!("sqlite://{}/{file}.db", dir.display());
-                    let store = SqliteStore::open(SqliteOptions::new(url), clock).await?;
-                    (store.clone(), store.clone(), store.clone(), Opened::Sqlite(store))
-                }
-                Engine::Postgres(databases) => {
-                    let url = databases.create().await?;
-                    let store = PgStore::open(PgOptions::new(url.clone()), clock).await?;
-                    (store.clone(), store.clone(), store.clone(), Opened::Postgres(store, url))
-                }
-            };
+        let (store, deliveries, endpoints, opened): (
+            Arc<dyn Store>,
+            Arc<dyn DeliveryStore>,
+            Arc<dyn EndpointStore>,
+            _,
+        ) = match engine {
+            Engine::Sqlite => {
+                let file = sources.ids.next_id();
+                let url = format!("sqlite://{}/{file}.db", dir.display());
+                let store = SqliteStore::open(SqliteOptions::new(url), clock).await?;
+                (store.clone(), store.clone(), store.clone(), Opened::Sqlite(store))
+            }
+            Engine::Postgres(databases) => {
+                let url = databases.create().await?;
+                let store = PgStore::open(PgOptions::new(url.clone()), clock).await?;
+                (store.clone(), store.clone(), store.clone(), Opened::Postgres(store, url))
+            }
+        };
         let vault = Arc::new(EnvelopeVault::local(VaultKeys::parse(&CARD_KEY.into())?));
         let batching = BatchingStore::new(Arc::clone(&store), BatchOptions::default())?;
         let ports = DeliveryPorts { deliveries, endpoints, vault, sources };
@@ -114,7 +118,8 @@ impl World {
     pub(super) async fn prepare(&self, deliveries: usize) -> anyhow::Result<()> {
         for first in (0..deliveries).step_by(BATCH) {
             let numbers = first..deliveries.min(first + BATCH);
-            let changes = numbers.map(|n| self.payment(n % self.customers.len())).collect::<anyhow::Result<Vec<_>>>()?;
+            let changes =
+                numbers.map(|n| self.payment(n % self.customers.len())).collect::<anyhow::Result<Vec<_>>>()?;
             let verdicts = self.store.apply_all(changes).await?;
             ensure!(verdicts.iter().all(|verdict| *verdict == Verdict::Applied), "an event was not written");
         }
