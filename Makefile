@@ -39,12 +39,13 @@ chaos: tools ## Kill, cut and fail for minutes: 5,000 payments, and 5,000 over f
 	cargo build -p psp-cli -p psp-testkit --bins
 	PSP_CHAOS_PAYMENTS=$${PSP_CHAOS_PAYMENTS:-5000} $(WITH_SERVERS) cargo test -p psp-cli --no-fail-fast --test chaos --test chaos_gateways -- --nocapture
 
-bench: tools ## Print the benchmark tables (docs/benchmarks.md): routing and gateways, then the product on SQLite, then on Postgres and SQS
+bench: tools ## Print the benchmark tables (docs/benchmarks.md): routing and gateways, the product on SQLite, on Postgres and SQS, webhooks
 	cargo build --release -p psp-cli -p psp-bench
 	cargo build -p psp-testkit --bin with-servers
 	target/release/psp-bench gateways $(BENCH_FLAGS)
 	target/release/psp-bench sqlite $(BENCH_FLAGS)
 	$(WITH_SERVERS) --durable target/release/psp-bench postgres $(BENCH_FLAGS)
+	$(WITH_SERVERS) --durable target/release/psp-bench webhooks $(BENCH_FLAGS)
 
 up: .env ## Build the image and run every role in containers, with Postgres and LocalStack
 	PSP_COMMIT=$$(git rev-parse HEAD 2>/dev/null || echo unknown) docker compose up --build --detach --wait
