@@ -314,10 +314,10 @@ impl Event {
         }
     }
 
-    /// `webhook_endpoint.disabled`.
+    /// `webhook_endpoint.disabled`. Other receivers hear it: of the URL it tells the origin, because the rest may be secret.
     pub(crate) fn of_endpoint_disabled(id: MessageId, endpoint: &WebhookEndpoint, reason: &str) -> Self {
         let data = serde_json::json!({
-            "url": endpoint.url,
+            "url": endpoint.origin(),
             "reason": reason,
             "failing_since": endpoint.failing_since.map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true)),
         });

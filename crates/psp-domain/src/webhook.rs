@@ -120,6 +120,13 @@ impl WebhookEndpoint {
         self.events.is_empty() || self.events.contains(&kind)
     }
 
+    /// The scheme, the host and the port of its URL: what may be shown to others than its customer.
+    pub fn origin(&self) -> &str {
+        let host = self.url.find("://").map_or(0, |scheme| scheme + "://".len());
+        let end = self.url[host..].find(['/', '\\', '?', '#']).map_or(self.url.len(), |length| host + length);
+        &self.url[..end]
+    }
+
     /// Disabled for that reason, with its `webhook_endpoint.disabled`.
     #[must_use]
     pub fn disable(mut self, reason: &str, now: DateTime<Utc>, ids: &dyn IdGenerator) -> (Self, Event) {

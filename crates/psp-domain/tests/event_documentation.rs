@@ -139,7 +139,7 @@ impl Story {
         let endpoint = WebhookEndpoint {
             id: psp_domain::EndpointId(self.ids.next_id()),
             customer_id: fixtures::customer("123"),
-            url: "https://shop.example/webhooks".into(),
+            url: "https://shop.example/webhooks?token=hidden".into(),
             events: Vec::new(),
             description: String::new(),
             status: EndpointStatus::Enabled,

@@ -10,18 +10,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Which addresses endpoints may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// Those of the public Internet, over TLS.
+    /// Those of the public Internet, over TLS at port 443.
     Public,
-    /// Those of this machine, too, and without TLS: to try things out.
+    /// Those of this machine, too, at any port and without TLS: to try things out.
     Loopback,
 }
 
 /// Ranges by their first address and the length of their prefix, in bits.
-const REFUSED_V4: [(Ipv4Addr, u32); 15] = [
+const REFUSED_V4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::UNSPECIFIED, 8),           // this network
     (Ipv4Addr::new(10, 0, 0, 0), 8),      // private
     (Ipv4Addr::new(100, 64, 0, 0), 10),   // shared by carriers' customers
     (Ipv4Addr::new(127, 0, 0, 0), 8),     // loopback
+    (Ipv4Addr::new(168, 63, 129, 16), 32), // Azure's platform, from within its machines
     (Ipv4Addr::new(169, 254, 0, 0), 16),  // link-local, where clouds have their metadata
     (Ipv4Addr::new(172, 16, 0, 0), 12),   // private
     (Ipv4Addr::new(192, 0, 0, 0), 24),    // IETF's protocols
@@ -96,6 +97,7 @@ mod tests {
             ("shared by carriers' customers", ["100.64.0.0", "100.127.255.255"]),
             ("loopback", ["127.0.0.1", "127.255.255.255"]),
             ("link-local", ["169.254.0.0", "169.254.255.255"]),
+            ("Azure's platform", ["168.63.129.16", "::ffff:168.63.129.16"]),
             ("metadata", ["169.254.169.254", "fd00:ec2::254"]),
             ("IETF's protocols", ["192.0.0.0", "192.0.0.255"]),
             ("documentation", ["192.0.2.0", "192.0.2.255"]),
@@ -143,6 +145,8 @@ mod tests {
             "100.128.0.0",
             "126.255.255.255",
             "128.0.0.0",
+            "168.63.129.15",
+            "168.63.129.17",
             "169.253.255.255",
             "169.255.0.0",
             "172.15.255.255",

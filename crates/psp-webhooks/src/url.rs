@@ -1,7 +1,8 @@
 use std::net::IpAddr;
 
-use psp_domain::WebhookEndpoint;
 use psp_domain::ports::UrlPolicy;
+use psp_domain::{CardNumber, WebhookEndpoint};
+use url::form_urlencoded;
 use url::{Host, Position, Url};
 
 use crate::Reach;
@@ -28,6 +29,12 @@ pub enum InvalidUrl {
     /// It has a part that is never sent.
     #[error("must not hold a fragment (#)")]
     Fragment,
+    /// Nothing but the port of HTTPS is reached on the public Internet.
+    #[error("must be at port 443")]
+    Port,
+    /// It would be kept and logged in the clear.
+    #[error("must not hold a card number")]
+    CardNumber,
     /// Its host is not of the public Internet.
     #[error("must not be an address of a private network, or of this machine")]
     RefusedAddress,
@@ -62,7 +69,8 @@ impl EndpointUrl {
             return Err(InvalidUrl::TooLong);
         }
         let url = Url::parse(text).map_err(|_| InvalidUrl::NotAUrl)?;
-        if url.scheme() != "https" && (url.scheme() != "http" || reach == Reach::Public) {
+        let is_at_home = reach == Reach::Loopback && is_loopback(&url);
+        if url.scheme() != "https" && (url.scheme() != "http" || !is_at_home) {
             return Err(InvalidUrl::NotHttps);
         }
         if !url.username().is_empty() || url.password().is_some() {
@@ -74,12 +82,19 @@ impl EndpointUrl {
         if url.as_str().len() > WebhookEndpoint::URL_MAX_LEN {
             return Err(InvalidUrl::TooLong);
         }
+        if holds_card_number(&url) {
+            return Err(InvalidUrl::CardNumber);
+        }
         let allowed = match url.host().ok_or(InvalidUrl::NotAUrl)? {
             Host::Domain(name) => reach == Reach::Loopback || !is_local_name(name),
             Host::Ipv4(address) => reach.allows(address.into()),
             Host::Ipv6(address) => reach.allows(address.into()),
         };
-        if allowed { Ok(Self(url)) } else { Err(InvalidUrl::RefusedAddress) }
+        if !allowed {
+            return Err(InvalidUrl::RefusedAddress);
+        }
+        // The default port is none.
+        if url.port().is_some() && !is_at_home { Err(InvalidUrl::Port) } else { Ok(Self(url)) }
     }
 
     pub(crate) fn is_https(&self) -> bool {
@@ -121,6 +136,24 @@ impl EndpointUrl {
     }
 }
 
+/// Whether its host is this machine, by its name or its address.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => is_local_name(name),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+        None => false,
+    }
+}
+
+/// Whether a segment of its path, or a name or a value of its query, is a card number as a whole.
+fn holds_card_number(url: &Url) -> bool {
+    let segments = url.path_segments().into_iter().flatten();
+    segments.chain(url.query()).flat_map(|part| form_urlencoded::parse(part.as_bytes())).any(|(name, value)| {
+        CardNumber::is_all_of(&name) || CardNumber::is_all_of(&value)
+    })
+}
+
 /// Names that are this machine's wherever they are asked for (RFC 6761).
 fn is_local_name(name: &str) -> bool {
     let name = name.trim_end_matches('.');
@@ -140,10 +173,10 @@ mod tests {
         for (given, kept) in [
             ("https://shop.example", "https://shop.example/"),
             ("https://Shop.Example:443/a?b=c", "https://shop.example/a?b=c"),
-            ("https://shop.example:8443/a/../b", "https://shop.example:8443/b"),
+            ("https://shop.example/a/../b", "https://shop.example/b"),
             ("https://bücher.example/", "https://xn--bcher-kva.example/"),
             ("https://8.8.8.8/", "https://8.8.8.8/"),
-            ("https://[2606:4700::1111]:8443/", "https://[2606:4700::1111]:8443/"),
+            ("https://[2606:4700::1111]:443/", "https://[2606:4700::1111]/"),
         ] {
             assert_eq!(check(Reach::Public, given), Ok(kept.to_owned()));
         }
@@ -167,6 +200,9 @@ mod tests {
             ("https://user@shop.example/", InvalidUrl::UserInfo),
             ("https://:password@shop.example/", InvalidUrl::UserInfo),
             ("https://shop.example/#part", InvalidUrl::Fragment),
+            ("https://shop.example:8443/", InvalidUrl::Port),
+            ("https://shop.example:80/", InvalidUrl::Port),
+            ("https://8.8.8.8:22/", InvalidUrl::Port),
             ("https://localhost/", InvalidUrl::RefusedAddress),
             ("https://shop.localhost./", InvalidUrl::RefusedAddress),
         ] {
@@ -196,18 +232,55 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_is_reached_where_that_is_allowed() {
-        for url in ["http://127.0.0.1:8080/x", "http://localhost/", "https://[::1]/", "http://shop.example/"] {
+    fn this_machine_is_reached_where_that_is_allowed_and_all_others_as_anywhere() {
+        for url in [
+            "http://127.0.0.1:8080/x",
+            "http://localhost/",
+            "http://shop.localhost:8080/",
+            "https://[::1]/",
+            "http://[::ffff:7f00:1]:8080/",
+            "https://shop.localhost:8443/",
+            "https://shop.example/",
+        ] {
             assert_eq!(check(Reach::Loopback, url).as_deref(), Ok(url));
         }
-        assert_eq!(check(Reach::Loopback, "http://10.0.0.1/"), Err(InvalidUrl::RefusedAddress));
-        assert_eq!(check(Reach::Loopback, "ftp://127.0.0.1/"), Err(InvalidUrl::NotHttps));
+        for (url, fault) in [
+            ("http://10.0.0.1/", InvalidUrl::NotHttps),
+            ("http://8.8.8.8/", InvalidUrl::NotHttps),
+            ("http://shop.example/", InvalidUrl::NotHttps),
+            ("http://localhost.shop.example/", InvalidUrl::NotHttps),
+            ("https://shop.example:8443/", InvalidUrl::Port),
+            ("https://10.0.0.1/", InvalidUrl::RefusedAddress),
+            ("ftp://127.0.0.1/", InvalidUrl::NotHttps),
+        ] {
+            assert_eq!(check(Reach::Loopback, url), Err(fault), "{url}");
+        }
+    }
+
+    #[test]
+    fn no_part_of_it_is_a_card_number() {
+        for url in [
+            "https://shop.example/4111111111111111",
+            "https://shop.example/of/4111-1111-1111-1111/hook",
+            "https://shop.example/of/4111%201111%201111%201111",
+            "https://shop.example/of/%34111111111111111",
+            "https://shop.example/of/a=4111111111111111",
+            "https://shop.example/?card=4111111111111111",
+            "https://shop.example/?a=b&card=4111+1111+1111+1111",
+            "https://shop.example/?4111111111111111",
+            "https://shop.example/?4111%2D1111%2D1111%2D1111=a",
+        ] {
+            assert_eq!(check(Reach::Public, url), Err(InvalidUrl::CardNumber), "{url}");
+        }
+        for url in ["https://shop.example/4111111111111112", "https://shop.example/01a1fc23?at=1769860800123"] {
+            assert_eq!(check(Reach::Public, url).as_deref(), Ok(url));
+        }
     }
 
     #[test]
     fn neither_path_nor_query_is_shown() {
-        let url = EndpointUrl::parse("https://shop.example:8443/hidden?key=hidden", Reach::Public).unwrap();
-        assert_eq!(format!("{url:?}"), "EndpointUrl(https://shop.example:8443)");
-        assert_eq!((url.authority(), url.path(), url.port()), ("shop.example:8443", "/hidden?key=hidden", 8443));
+        let url = EndpointUrl::parse("https://shop.localhost:8443/hidden?key=hidden", Reach::Loopback).unwrap();
+        assert_eq!(format!("{url:?}"), "EndpointUrl(https://shop.localhost:8443)");
+        assert_eq!((url.authority(), url.path(), url.port()), ("shop.localhost:8443", "/hidden?key=hidden", 8443));
     }
 }

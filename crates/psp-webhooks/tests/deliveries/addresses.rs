@@ -25,14 +25,19 @@ async fn a_name_that_nobody_knows_is_told() {
 
 #[tokio::test]
 async fn a_name_of_an_address_inside_is_refused_and_nothing_is_connected_to() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
     for address in ["127.0.0.1", "169.254.169.254", "10.0.0.1", "::1", "::ffff:127.0.0.1", "fd00:ec2::254", "0.0.0.0"] {
         let case = public();
         case.names.set("shop.example", &[&[address]]);
-        let error = case.error_at(&format!("https://shop.example:{port}/")).await;
+        let error = case.error_at("https://shop.example/").await;
         assert_eq!(error.as_deref(), Some("refused_address"), "{address}");
     }
+    // The same over a port of this machine.
+    let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let case = Case::default();
+    case.names.set("shop.localhost", &[&["0.0.0.0", "::"]]);
+    let error = case.error_at(&format!("http://shop.localhost:{port}/")).await;
+    assert_eq!(error.as_deref(), Some("refused_address"));
     let accepted = tokio::time::timeout(std::time::Duration::from_millis(50), listener.accept()).await;
     assert!(accepted.is_err(), "somebody connected");
 }
@@ -40,21 +45,21 @@ async fn a_name_of_an_address_inside_is_refused_and_nothing_is_connected_to() {
 #[tokio::test]
 async fn of_several_addresses_only_those_outside_are_connected_to() {
     let (case, receiver) = (Case::default(), Receiver::saying(200).await);
-    case.names.set("shop.example", &[&["169.254.169.254", "10.0.0.1", "127.0.0.1"]]);
-    let (endpoint, _) = case.endpoint(&format!("http://shop.example:{}/", receiver.address.port())).await;
+    case.names.set("shop.localhost", &[&["169.254.169.254", "10.0.0.1", "127.0.0.1"]]);
+    let (endpoint, _) = case.endpoint(&format!("http://shop.localhost:{}/", receiver.address.port())).await;
     let _working = case.start();
     let delivery = case.attempted(case.event().await, &endpoint, 1).await;
     assert_eq!((delivery.status, receiver.count()), (DeliveryStatus::Delivered, 1));
     let port = receiver.address.port();
-    assert_eq!(receiver.heard()[0].header("host"), format!("shop.example:{port}"), "the name stays");
+    assert_eq!(receiver.heard()[0].header("host"), format!("shop.localhost:{port}"), "the name stays");
 }
 
 #[tokio::test]
 async fn a_name_that_changes_its_address_between_attempts_is_judged_again() {
     let case = Case::default();
     let receiver = Receiver::answering(|_| Box::pin(async { with_header(500, "connection", "close") })).await;
-    case.names.set("shop.example", &[&["127.0.0.1"], &["169.254.169.254"]]);
-    let (endpoint, _) = case.endpoint(&format!("http://shop.example:{}/", receiver.address.port())).await;
+    case.names.set("shop.localhost", &[&["127.0.0.1"], &["169.254.169.254"]]);
+    let (endpoint, _) = case.endpoint(&format!("http://shop.localhost:{}/", receiver.address.port())).await;
     let id = case.event().await;
     let _working = case.start();
     case.attempted(id, &endpoint, 1).await;
@@ -69,8 +74,8 @@ async fn a_name_that_changes_its_address_between_attempts_is_judged_again() {
 async fn the_address_that_was_judged_is_the_one_that_is_connected_to() {
     let (case, receiver) = (Case::default(), Receiver::saying(200).await);
     // Whoever asked a second time, to connect, would be sent elsewhere.
-    case.names.set("shop.example", &[&["127.0.0.1"], &["169.254.169.254"]]);
-    let (endpoint, _) = case.endpoint(&format!("http://shop.example:{}/", receiver.address.port())).await;
+    case.names.set("shop.localhost", &[&["127.0.0.1"], &["169.254.169.254"]]);
+    let (endpoint, _) = case.endpoint(&format!("http://shop.localhost:{}/", receiver.address.port())).await;
     let _working = case.start();
     let delivery = case.attempted(case.event().await, &endpoint, 1).await;
     assert_eq!((delivery.status, case.names.asked()), (DeliveryStatus::Delivered, 1));

@@ -37,6 +37,7 @@ async fn an_endpoint_that_is_gone_is_disabled_others_are_told_and_it_can_come_ba
     assert_eq!((&told["type"], &told["data"]["reason"]), (&"webhook_endpoint.disabled".into(), &"gone".into()));
     assert_eq!(told["aggregate_id"], endpoint.id.to_string());
     assert_eq!(told["data"]["failing_since"], "2026-01-31T12:00:00.000Z");
+    assert_eq!(told["data"]["url"], format!("http://{}", gone.address), "path and query may be secret");
 
     // What waits for it waits on, however late it is, and new events do not wait for it at all.
     case.clock.advance_days(1);

@@ -23,10 +23,10 @@ async fn server(name: &str) -> (Receiver, rustls::RootCertStore) {
 
 #[tokio::test]
 async fn an_endpoint_with_a_certificate_for_its_name_is_delivered_to() {
-    let (receiver, roots) = server("shop.example").await;
+    let (receiver, roots) = server("shop.localhost").await;
     let case = Case { tls: tls_of(roots), ..Case::default() };
-    case.names.set("shop.example", &[&["127.0.0.1"]]);
-    let (endpoint, _) = case.endpoint(&format!("https://shop.example:{}/", receiver.address.port())).await;
+    case.names.set("shop.localhost", &[&["127.0.0.1"]]);
+    let (endpoint, _) = case.endpoint(&format!("https://shop.localhost:{}/", receiver.address.port())).await;
     let _working = case.start();
     let delivery = case.attempted(case.event().await, &endpoint, 1).await;
     assert_eq!((delivery.status, receiver.count()), (DeliveryStatus::Delivered, 1));
@@ -35,13 +35,13 @@ async fn an_endpoint_with_a_certificate_for_its_name_is_delivered_to() {
 #[tokio::test]
 async fn a_certificate_for_another_name_or_of_nobody_we_trust_is_refused() {
     let (receiver, roots) = server("other.example").await;
-    let url = format!("https://shop.example:{}/", receiver.address.port());
+    let url = format!("https://shop.localhost:{}/", receiver.address.port());
     for trusts in [false, true] {
         let mut case = Case::default();
         if trusts {
             case.tls = tls_of(roots.clone());
         }
-        case.names.set("shop.example", &[&["127.0.0.1"]]);
+        case.names.set("shop.localhost", &[&["127.0.0.1"]]);
         assert_eq!(case.error_at(&url).await.as_deref(), Some("tls"));
     }
     let plain = Receiver::saying(200).await;
