@@ -326,7 +326,7 @@ impl Wiring {
             ..defaults
         };
         let tls = psp_webhooks::native_tls().context("the certificates that this machine trusts")?;
-        let client = WebhookClient::new(&options, tls, Arc::new(SystemResolver::default()))?;
+        let client = WebhookClient::new(&options, tls, Arc::new(SystemResolver))?;
         let ports = DeliveryPorts {
             deliveries: Arc::clone(&self.store.deliveries),
             endpoints: Arc::clone(&self.store.endpoints),

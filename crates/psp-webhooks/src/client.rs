@@ -19,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::Reach;
 use crate::connect::{Connector, Resolve};
 use crate::idle::{Connection, IdleConnections};
+use crate::names::Names;
 use crate::retry_after;
 use crate::secret::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER};
 use crate::url::EndpointUrl;
@@ -27,6 +28,8 @@ use crate::url::EndpointUrl;
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// How much of an answer is read, in bytes, so that its connection can be used again; beyond, it is closed.
 const MAX_READ_BYTES: usize = 16 * 1024;
+/// How long that may take after the head: what drips is cut.
+const BODY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How a client sends.
 #[derive(Debug, Clone)]
@@ -35,6 +38,8 @@ pub struct ClientOptions {
     pub reach: Reach,
     /// How long connecting may take: the name, the connection, TLS.
     pub connect_timeout: Duration,
+    /// How long the addresses of a name are used before they are asked for again.
+    pub names_kept: Duration,
     /// How long one attempt may take, connecting and the answer included.
     pub timeout: Duration,
     /// The header `user-agent`.
@@ -46,6 +51,7 @@ impl Default for ClientOptions {
         Self {
             reach: Reach::Public,
             connect_timeout: Duration::from_secs(5),
+            names_kept: Duration::from_secs(5),
             timeout: Duration::from_secs(15),
             user_agent: concat!("psp/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
@@ -86,10 +92,12 @@ pub(crate) enum Failure {
     /// What came is not HTTP/1.1, or its head is too large.
     Protocol,
     Timeout,
+    /// Too many names are asked for: nothing was attempted, which is no fault of the endpoint.
+    Busy,
 }
 
 impl Failure {
-    /// Every failure.
+    /// Every failure of an endpoint.
     #[cfg(test)]
     const ALL: [Self; 8] = [
         Self::RefusedUrl,
@@ -113,6 +121,7 @@ impl Failure {
             Self::Closed => "closed",
             Self::Protocol => "protocol",
             Self::Timeout => "timeout",
+            Self::Busy => "busy",
         }
     }
 }
@@ -136,9 +145,10 @@ impl WebhookClient {
         tls: ClientConfig,
         resolver: Arc<dyn Resolve>,
     ) -> Result<Self, header::InvalidHeaderValue> {
-        let &ClientOptions { reach, connect_timeout, timeout, .. } = options;
+        let &ClientOptions { reach, connect_timeout, names_kept, timeout, .. } = options;
         let user_agent = HeaderValue::from_str(&options.user_agent)?;
-        let connector = Connector { resolver, reach, tls: Arc::new(tls), timeout: connect_timeout };
+        let names = Names::new(resolver, names_kept);
+        let connector = Connector { names, reach, tls: Arc::new(tls), timeout: connect_timeout };
         Ok(Self { connector, idle: IdleConnections::default(), timeout, reach, user_agent })
     }
 
@@ -167,10 +177,16 @@ impl WebhookClient {
         let url = EndpointUrl::parse(outgoing.url, self.reach).map_err(|_| Failure::RefusedUrl)?;
         let request = self.request(&url, outgoing).ok_or(Failure::RefusedUrl)?;
         let exchanged = timeout_at(by, self.exchange(&url, request)).await;
-        let (response, connection) = exchanged.unwrap_or(Err(Failure::Timeout))?;
+        let Ok(exchanged) = exchanged else {
+            // Those beside it may lead nowhere, too.
+            self.idle.close(&url.origin());
+            return Err(Failure::Timeout);
+        };
+        let (response, connection) = exchanged?;
         let status = response.status().as_u16();
         let retry_after = retry_after::parse(response.headers(), now);
         let mut kept = BytesMut::new();
+        let by = by.min(Instant::now() + BODY_PATIENCE);
         let whole = timeout_at(by, read(response.into_body(), &mut kept)).await.unwrap_or(false);
         if whole {
             self.idle.put(url.origin(), connection);
@@ -201,7 +217,7 @@ impl WebhookClient {
             // Whoever waits for the answer learns of it.
             let _ = exchange.await;
         });
-        let mut connection = Connection { sender, _task: AbortOnDropHandle::new(task) };
+        let mut connection = Connection { sender, made_at: Instant::now(), _task: AbortOnDropHandle::new(task) };
         match connection.sender.send_request(request).await {
             Ok(response) => Ok((response, connection)),
             Err(error) if error.is_parse() => Err(Failure::Protocol),

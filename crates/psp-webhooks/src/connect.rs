@@ -11,12 +11,12 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use crate::Reach;
 use crate::client::Failure;
+use crate::names::Names;
 use crate::url::EndpointUrl;
 
 /// The most addresses of one name that are tried.
@@ -32,33 +32,16 @@ pub trait Resolve: Send + Sync {
     async fn resolve(&self, host: &str) -> std::io::Result<Vec<IpAddr>>;
 }
 
-/// Asks the operating system.
-#[derive(Debug, Clone)]
-pub struct SystemResolver {
-    /// Each question has a thread, also after whoever asked has given up.
-    room: Arc<Semaphore>,
-}
-
-impl SystemResolver {
-    /// The most questions at once.
-    const MAX_QUESTIONS: usize = 64;
-}
-
-impl Default for SystemResolver {
-    fn default() -> Self {
-        Self { room: Arc::new(Semaphore::new(Self::MAX_QUESTIONS)) }
-    }
-}
+/// Asks the operating system. Each question has a thread, also after whoever asked has given up.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemResolver;
 
 #[async_trait]
 impl Resolve for SystemResolver {
     async fn resolve(&self, host: &str) -> std::io::Result<Vec<IpAddr>> {
-        let place = Arc::clone(&self.room).acquire_owned().await.map_err(std::io::Error::other)?;
         let host = host.to_owned();
         let answer = tokio::task::spawn_blocking(move || {
-            let found = (host.as_str(), 0).to_socket_addrs().map(|found| found.map(|address| address.ip()).collect());
-            drop(place);
-            found
+            (host.as_str(), 0).to_socket_addrs().map(|found| found.map(|address| address.ip()).collect())
         });
         answer.await.map_err(std::io::Error::other)?
     }
@@ -81,7 +64,7 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 pub(crate) struct Connector {
-    pub(crate) resolver: Arc<dyn Resolve>,
+    pub(crate) names: Names,
     pub(crate) reach: Reach,
     pub(crate) tls: Arc<ClientConfig>,
     pub(crate) timeout: Duration,
@@ -90,12 +73,18 @@ pub(crate) struct Connector {
 impl Connector {
     /// A connection to one of the host's addresses that may be reached.
     pub(crate) async fn connect(&self, url: &EndpointUrl) -> Result<Box<dyn Stream>, Failure> {
-        timeout(self.timeout, self.connect_in_time(url)).await.unwrap_or(Err(Failure::Timeout))
+        let by = Instant::now() + self.timeout;
+        let addresses = self.addresses(url).await?;
+        timeout_at(by, self.connect_to(&addresses, url, by)).await.unwrap_or(Err(Failure::Timeout))
     }
 
-    async fn connect_in_time(&self, url: &EndpointUrl) -> Result<Box<dyn Stream>, Failure> {
-        let by = Instant::now() + self.timeout;
-        let tcp = connect_any(&self.addresses(url).await?, url.port(), by).await?;
+    async fn connect_to(
+        &self,
+        addresses: &[IpAddr],
+        url: &EndpointUrl,
+        by: Instant,
+    ) -> Result<Box<dyn Stream>, Failure> {
+        let tcp = connect_any(addresses, url.port(), by).await?;
         if !url.is_https() {
             return Ok(Box::new(tcp));
         }
@@ -110,11 +99,9 @@ impl Connector {
     async fn addresses(&self, url: &EndpointUrl) -> Result<Vec<IpAddr>, Failure> {
         let found = match url.address() {
             Some(address) => vec![address],
-            None => self.resolver.resolve(&url.host()).await.map_err(|_| Failure::Dns)?,
+            // Less than the whole attempt may take, so that it is told whose fault it is when there is no answer.
+            None => self.names.addresses(&url.host(), self.timeout * 4 / 5).await?,
         };
-        if found.is_empty() {
-            return Err(Failure::Dns);
-        }
         let allowed: Vec<_> = found.into_iter().filter(|address| self.reach.allows(*address)).collect();
         if allowed.is_empty() { Err(Failure::RefusedAddress) } else { Ok(allowed) }
     }
@@ -145,11 +132,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_system_knows_this_machine_and_no_invalid_name() {
-        let resolver = SystemResolver::default();
-        let found = resolver.resolve("localhost").await.unwrap();
+        let found = SystemResolver.resolve("localhost").await.unwrap();
         assert!(!found.is_empty() && found.iter().all(IpAddr::is_loopback), "{found:?}");
         // Such a name is nobody's (RFC 6761, section 6.4).
-        assert!(resolver.resolve("shop.invalid").await.is_err());
-        assert_eq!(resolver.room.available_permits(), SystemResolver::MAX_QUESTIONS);
+        assert!(SystemResolver.resolve("shop.invalid").await.is_err());
     }
 }

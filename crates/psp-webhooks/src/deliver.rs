@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::client::{Outgoing, WebhookClient};
+use crate::client::{Failure, Outgoing, WebhookClient};
 use crate::conclude::conclude;
 use crate::metrics::Metrics;
 use crate::places::Places;
@@ -144,6 +144,10 @@ impl Deliverer {
         let signatures = secrets.sign(&id, &body, started_at);
         let outgoing = Outgoing { url: &endpoint.url, id, timestamp: started_at.timestamp(), signatures, body };
         let answered = self.client.post(outgoing, started_at).await;
+        if matches!(answered, Err(Failure::Busy)) {
+            tracing::warn!(event = %event.id, endpoint = %endpoint.id, "a delivery waits: too many names are asked for");
+            return None;
+        }
         let (took, retry_after) = (begun.elapsed(), answered.as_ref().ok().and_then(|answer| answer.retry_after));
         let attempt = DeliveryAttempt {
             number: due.attempts + 1,

@@ -11,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 /// A connection: dropped, it is closed.
 pub(crate) struct Connection {
     pub(crate) sender: SendRequest<Full<Bytes>>,
+    pub(crate) made_at: Instant,
     pub(crate) _task: AbortOnDropHandle<()>,
 }
 
@@ -74,9 +75,19 @@ impl IdleConnections {
     const MAX_PER_ORIGIN: usize = 10;
     /// Below the usual keep-alive times of servers.
     const LIFETIME: Duration = Duration::from_secs(20);
+    /// A name may have moved: a connection that is always busy ends, too.
+    const MAX_AGE: Duration = Duration::from_mins(1);
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What waits, without what has waited too long, is too old, or was closed.
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Idle>> {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|Idle { connection, since, .. }| {
+            let is_young = since.elapsed() < Self::LIFETIME && connection.made_at.elapsed() < Self::MAX_AGE;
+            is_young && !connection.sender.is_closed()
+        });
+        waiting
     }
 
     pub(crate) fn take(&self, origin: &str) -> Option<Connection> {
@@ -107,8 +118,46 @@ impl IdleConnections {
         }
     }
 
+    /// Closes those of that origin.
+    pub(crate) fn close(&self, origin: &str) {
+        self.waiting().retain(|idle| idle.origin != origin);
+    }
+
     /// Closes what has waited too long.
     pub(crate) fn close_old(&self) {
         self.waiting().close_old();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::client::conn::http1;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::DuplexStream;
+
+    async fn connection() -> (Connection, DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(1_024);
+        let (sender, exchange) = http1::handshake(TokioIo::new(ours)).await.unwrap();
+        let task = tokio::spawn(async move { drop(exchange.await) });
+        (Connection { sender, made_at: Instant::now(), _task: AbortOnDropHandle::new(task) }, theirs)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_always_busy_ends_after_a_minute_and_an_idle_one_before() {
+        let idle = IdleConnections::default();
+        let (busy, _theirs) = connection().await;
+        idle.put("busy".into(), busy);
+        for _ in 0..5 {
+            tokio::time::advance(Duration::from_secs(11)).await;
+            let busy = idle.take("busy").expect("it is not old yet");
+            idle.put("busy".into(), busy);
+        }
+        tokio::time::advance(Duration::from_secs(6)).await;
+        assert!(idle.take("busy").is_none());
+        let (lazy, _theirs) = connection().await;
+        idle.put("lazy".into(), lazy);
+        tokio::time::advance(Duration::from_secs(21)).await;
+        assert!(idle.take("lazy").is_none());
     }
 }

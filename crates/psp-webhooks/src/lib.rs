@@ -11,6 +11,7 @@ mod deliver;
 mod guard;
 mod idle;
 mod metrics;
+mod names;
 mod places;
 mod retry_after;
 mod secret;

@@ -149,9 +149,10 @@ fn is_loopback(url: &Url) -> bool {
 /// Whether a segment of its path, or a name or a value of its query, is a card number as a whole.
 fn holds_card_number(url: &Url) -> bool {
     let segments = url.path_segments().into_iter().flatten();
-    segments.chain(url.query()).flat_map(|part| form_urlencoded::parse(part.as_bytes())).any(|(name, value)| {
-        CardNumber::is_all_of(&name) || CardNumber::is_all_of(&value)
-    })
+    segments
+        .chain(url.query())
+        .flat_map(|part| form_urlencoded::parse(part.as_bytes()))
+        .any(|(name, value)| CardNumber::is_all_of(&name) || CardNumber::is_all_of(&value))
 }
 
 /// Names that are this machine's wherever they are asked for (RFC 6761).

@@ -1,5 +1,7 @@
 //! Endpoints that are not where they should be.
 
+use std::time::Duration;
+
 use psp_domain::ports::{EndpointStore, EndpointVerdict};
 use psp_domain::{DeliveryStatus, WebhookEndpoint};
 use psp_webhooks::Reach;
@@ -38,7 +40,7 @@ async fn a_name_of_an_address_inside_is_refused_and_nothing_is_connected_to() {
     case.names.set("shop.localhost", &[&["0.0.0.0", "::"]]);
     let error = case.error_at(&format!("http://shop.localhost:{port}/")).await;
     assert_eq!(error.as_deref(), Some("refused_address"));
-    let accepted = tokio::time::timeout(std::time::Duration::from_millis(50), listener.accept()).await;
+    let accepted = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
     assert!(accepted.is_err(), "somebody connected");
 }
 
@@ -56,14 +58,15 @@ async fn of_several_addresses_only_those_outside_are_connected_to() {
 
 #[tokio::test]
 async fn a_name_that_changes_its_address_between_attempts_is_judged_again() {
-    let case = Case::default();
+    let mut case = Case::default();
+    case.client.names_kept = Duration::ZERO;
     let receiver = Receiver::answering(|_| Box::pin(async { with_header(500, "connection", "close") })).await;
     case.names.set("shop.localhost", &[&["127.0.0.1"], &["169.254.169.254"]]);
     let (endpoint, _) = case.endpoint(&format!("http://shop.localhost:{}/", receiver.address.port())).await;
     let id = case.event().await;
     let _working = case.start();
     case.attempted(id, &endpoint, 1).await;
-    case.clock.advance(std::time::Duration::from_secs(5));
+    case.clock.advance(Duration::from_secs(5));
     let delivery = case.attempted(id, &endpoint, 2).await;
     assert_eq!(delivery.attempts[0].status, Some(500));
     assert_eq!(delivery.attempts[1].error.as_deref(), Some("refused_address"));

@@ -129,6 +129,20 @@ async fn the_status_counts_also_when_the_body_is_cut_off() {
 }
 
 #[tokio::test]
+async fn a_body_that_never_ends_is_cut_and_the_status_counts() {
+    let (case, receiver) = (Case::default(), Receiver::dripping().await);
+    let (endpoint, _) = case.endpoint(&receiver.url()).await;
+    let _working = case.start();
+    let begun = Instant::now();
+    let delivery = case.attempted(case.event().await, &endpoint, 1).await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "an attempt may take 30 s here");
+    assert_eq!((delivery.status, delivery.attempts[0].status), (DeliveryStatus::Delivered, Some(200)));
+    assert_eq!(delivery.attempts[0].answer, "drip");
+    case.event().await;
+    eventually(async || receiver.connections() == 2).await;
+}
+
+#[tokio::test]
 async fn an_answer_of_a_gigabyte_is_cut() {
     const PIECES: usize = 16 * 1024;
     let (case, sent) = (Case::default(), Arc::new(AtomicUsize::new(0)));
@@ -196,4 +210,21 @@ async fn deliveries_share_a_connection_and_one_that_was_closed_meanwhile_is_repl
             assert_eq!(fickle.connections(), connections);
         }
     }
+}
+
+#[tokio::test]
+async fn connections_beside_one_that_leads_nowhere_are_not_used_any_more() {
+    let (mut case, receiver) = (Case::default(), Receiver::forgetting_two().await);
+    case.client.timeout = Duration::from_secs(1);
+    let (endpoint, _) = case.endpoint(&receiver.url()).await;
+    let both = [case.event().await, case.event().await];
+    let _working = case.start();
+    for id in both {
+        assert_eq!(case.attempted(id, &endpoint, 1).await.status, DeliveryStatus::Delivered);
+    }
+    let id = case.event().await;
+    assert_eq!(case.attempted(id, &endpoint, 1).await.attempts[0].error.as_deref(), Some("timeout"));
+    case.clock.advance(Duration::from_secs(5));
+    assert_eq!(case.attempted(id, &endpoint, 2).await.status, DeliveryStatus::Delivered);
+    assert_eq!(receiver.connections(), 3);
 }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use psp_domain::DeliveryStatus;
+use psp_domain::ports::DeliveryStore;
+use psp_testkit::fixtures;
 
 use crate::receiver::{Receiver, status};
-use crate::support::{Case, eventually};
+use crate::support::{Case, LEASE, eventually};
 
 #[tokio::test]
 async fn an_endpoint_that_hangs_does_not_delay_the_others() {
@@ -62,4 +64,39 @@ async fn no_more_are_in_hand_than_allowed_and_all_are_delivered_once() {
         assert!((1..=3).contains(&receiver.most_in_hand()), "{}", receiver.most_in_hand());
         assert_eq!(receiver.count(), 100);
     }
+}
+
+#[tokio::test]
+async fn names_whose_servers_are_silent_cost_the_others_no_attempt() {
+    const PLACES: usize = 64;
+    let (mut case, good) = (Case::default(), Receiver::saying(200).await);
+    case.client.connect_timeout = Duration::from_secs(1);
+    case.names.silence(true);
+    let mut silent = Vec::new();
+    for customer in ["1", "2", "3", "4"] {
+        for number in 0..20 {
+            case.endpoint_of(customer, &format!("http://silent{number}.of{customer}.localhost:1/")).await;
+        }
+        silent.push((fixtures::customer(customer), case.event_of(customer).await));
+    }
+    case.clock.advance(Duration::from_secs(1));
+    case.names.set("shop.localhost", &[&["127.0.0.1"]]);
+    let (endpoint, _) = case.endpoint(&format!("http://shop.localhost:{}/", good.address.port())).await;
+    let id = case.event().await;
+    let _working = case.start();
+    eventually(async || {
+        let mut attempts = Vec::new();
+        for (customer, event) in &silent {
+            let deliveries = case.memory.deliveries_of(customer, *event).await.unwrap();
+            attempts.extend(deliveries.into_iter().flat_map(|delivery| delivery.attempts));
+        }
+        assert!(attempts.iter().all(|attempt| attempt.error.as_deref() == Some("timeout")), "{attempts:?}");
+        attempts.len() == PLACES
+    })
+    .await;
+    assert_eq!(case.names.asked(), PLACES);
+    case.names.silence(false);
+    case.clock.advance(LEASE);
+    let delivery = case.attempted(id, &endpoint, 1).await;
+    assert_eq!((delivery.status, delivery.attempts.len()), (DeliveryStatus::Delivered, 1));
 }

@@ -6,16 +6,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::Barrier;
 
 pub(crate) type Reply = Response<BoxBody<Bytes, Infallible>>;
 
@@ -88,6 +90,16 @@ impl Receiver {
         Self::answering(|_| Box::pin(std::future::pending())).await
     }
 
+    /// One that says at once that it took everything, and never ends what else it says.
+    pub(crate) async fn dripping() -> Self {
+        Self::answering(|_| {
+            let drop = futures::stream::iter([Ok(Frame::data(Bytes::from_static(b"drip")))]);
+            let body = StreamBody::new(drop.chain(futures::stream::pending()));
+            Box::pin(async move { Response::new(BodyExt::boxed(body)) })
+        })
+        .await
+    }
+
     /// One that sends these bytes to whoever connects, once it has heard something, and closes the connection.
     pub(crate) async fn raw(bytes: Vec<u8>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -119,6 +131,30 @@ impl Receiver {
                     assert_ne!(stream.read(&mut heard).await.unwrap(), 0);
                     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
                     let _ = stream.read(&mut heard).await;
+                });
+            }
+        });
+        receiver
+    }
+
+    /// One whose first two connections answer one request each, once both have one, and nothing afterwards; later ones answer.
+    pub(crate) async fn forgetting_two() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let receiver = Self { address: listener.local_addr().unwrap(), notes: Arc::default() };
+        let (notes, both) = (Arc::clone(&receiver.notes), Arc::new(Barrier::new(2)));
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let is_forgotten = notes.connections.fetch_add(1, Ordering::SeqCst) < 2;
+                let both = Arc::clone(&both);
+                tokio::spawn(async move {
+                    let mut heard = [0; 8_192];
+                    assert_ne!(stream.read(&mut heard).await.unwrap(), 0);
+                    if is_forgotten {
+                        both.wait().await;
+                    }
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                    while stream.read(&mut heard).await.is_ok_and(|read| read > 0) {}
                 });
             }
         });

@@ -18,6 +18,7 @@ use psp_testkit::fixtures;
 use psp_webhooks::{
     ClientOptions, Deliverer, DeliveryOptions, DeliveryPorts, RandomSecrets, Reach, Resolve, UrlRules, WebhookClient,
 };
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -46,17 +47,23 @@ pub(crate) struct Working {
     _stops: DropGuard,
 }
 
-/// Gives each name the addresses that it is told, one answer after the other; the last one again and again.
+/// Gives each name the addresses that it is told, one answer after the other; the last one again and again. Those that begin
+/// with `silent` wait for as long as they are to.
 #[derive(Default)]
 pub(crate) struct Names {
     answers: Mutex<HashMap<String, VecDeque<Vec<IpAddr>>>>,
     asked: Mutex<Vec<String>>,
+    is_silent: watch::Sender<bool>,
 }
 
 impl Names {
     pub(crate) fn set(&self, name: &str, answers: &[&[&str]]) {
         let parse = |answer: &&[&str]| answer.iter().map(|address| address.parse().unwrap()).collect();
         self.answers.lock().unwrap().insert(name.to_owned(), answers.iter().map(parse).collect());
+    }
+
+    pub(crate) fn silence(&self, is_silent: bool) {
+        self.is_silent.send_replace(is_silent);
     }
 
     pub(crate) fn asked(&self) -> usize {
@@ -68,6 +75,9 @@ impl Names {
 impl Resolve for Names {
     async fn resolve(&self, host: &str) -> std::io::Result<Vec<IpAddr>> {
         self.asked.lock().unwrap().push(host.to_owned());
+        if host.starts_with("silent") {
+            self.is_silent.subscribe().wait_for(|is_silent| !is_silent).await.unwrap();
+        }
         let mut answers = self.answers.lock().unwrap();
         let Some(left) = answers.get_mut(host) else { return Err(std::io::Error::other("no such name")) };
         let next = if left.len() > 1 { left.pop_front() } else { left.front().cloned() };
@@ -145,9 +155,19 @@ impl Case {
         self.endpoints.create(customer(), new).await.unwrap()
     }
 
+    /// An endpoint of another customer.
+    pub(crate) async fn endpoint_of(&self, customer: &str, url: &str) -> WebhookEndpoint {
+        let new = NewEndpoint { url: url.to_owned(), ..NewEndpoint::default() };
+        self.endpoints.create(fixtures::customer(customer), new).await.unwrap().0
+    }
+
     /// A `transaction.created`.
     pub(crate) async fn event(&self) -> MessageId {
-        let (_, change) = fixtures::create(&fixtures::new_transaction(), self.clock.now());
+        self.event_of("123").await
+    }
+
+    pub(crate) async fn event_of(&self, customer: &str) -> MessageId {
+        let (_, change) = fixtures::create(&fixtures::payment(customer, 2_500, 1), self.clock.now());
         let id = change.events[0].id;
         self.memory.apply(change).await.unwrap();
         id
