@@ -27,7 +27,7 @@ use crate::secrets::Secrets;
 pub struct DeliveryOptions {
     /// The most deliveries in hand.
     pub concurrency: usize,
-    /// The most of one endpoint.
+    /// The most of one endpoint. A customer has an eighth of all, or half as much again as one endpoint where that is more.
     pub per_endpoint: u32,
     /// How often it looks for what has become due, where nobody wakes it.
     pub poll: Duration,
@@ -71,7 +71,7 @@ const LAST_CLAIM: Duration = Duration::from_millis(200);
 const LAST_PART: u32 = 8;
 /// The longest pause after claims that fail.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// How much longer than an attempt and the opening of its secrets a lease is: what writing may take.
+/// How much longer than the wait for a place, the opening of secrets and an attempt a lease is: what writing may take.
 const LEASE_MARGIN: Duration = Duration::from_secs(30);
 /// How often an endpoint is judged again because it changed meanwhile.
 const MAX_TRIES: usize = 5;
@@ -111,7 +111,7 @@ impl Deliverer {
 
     async fn claim(&self, places: &Places, max: u32) -> Result<Vec<DueDelivery>, StoreError> {
         let (now, except) = (self.now(), places.full());
-        let leased_until = now + (self.client.timeout() + Secrets::PATIENCE + LEASE_MARGIN);
+        let leased_until = now + (Places::PATIENCE + Secrets::PATIENCE + self.client.timeout() + LEASE_MARGIN);
         let claim = DeliveryClaim { now, max, per_endpoint: places.share(), except: &except, leased_until };
         self.ports.deliveries.claim_deliveries(claim).await
     }
@@ -237,7 +237,7 @@ impl Round {
                     failures = 0;
                 }
                 Ok(claimed) => {
-                    self.spawn(claimed, &places).await;
+                    self.spawn(claimed, &places);
                     failures = 0;
                 }
                 Err(error) => {
@@ -259,13 +259,16 @@ impl Round {
         }
     }
 
-    async fn spawn(&self, claimed: Vec<DueDelivery>, places: &Arc<Places>) {
+    fn spawn(&self, claimed: Vec<DueDelivery>, places: &Arc<Places>) {
         for due in claimed {
-            // No more were claimed than were free.
-            let Some(place) = places.take(&due.endpoint).await else { return };
+            let claimed = places.count(&due.endpoint);
             let (deliverer, done) = (Arc::clone(&self.deliverer), self.done.clone());
             let delivery = async move {
-                let (_place, _in_flight) = (place, InFlight::new(&deliverer.metrics));
+                let Some(_place) = claimed.placed().await else {
+                    tracing::debug!(event = %due.event.id, endpoint = %due.endpoint.id, "left to its lease: no place");
+                    return;
+                };
+                let _in_flight = InFlight::new(&deliverer.metrics);
                 deliverer.deliver(due, done).await;
             };
             self.tasks.spawn(self.abandon.clone().run_until_cancelled_owned(delivery));

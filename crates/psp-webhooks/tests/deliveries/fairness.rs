@@ -5,9 +5,18 @@ use std::time::Duration;
 use psp_domain::DeliveryStatus;
 use psp_domain::ports::DeliveryStore;
 use psp_testkit::fixtures;
+use tokio::time::Instant;
 
-use crate::receiver::{Receiver, status};
+use crate::receiver::{Receiver, Reply, status};
 use crate::support::{Case, LEASE, eventually};
+
+/// Answers when others had their turns.
+async fn slowly(code: u16) -> Reply {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    status(code)
+}
 
 #[tokio::test]
 async fn an_endpoint_that_hangs_does_not_delay_the_others() {
@@ -41,15 +50,8 @@ async fn an_endpoint_that_hangs_does_not_delay_the_others() {
 async fn no_more_are_in_hand_than_allowed_and_all_are_delivered_once() {
     let mut case = Case::default();
     (case.options.concurrency, case.options.per_endpoint) = (8, 3);
-    let slowly = |_| -> futures::future::BoxFuture<'static, _> {
-        Box::pin(async {
-            for _ in 0..20 {
-                tokio::task::yield_now().await;
-            }
-            status(200)
-        })
-    };
-    let receivers = [Receiver::answering(slowly).await, Receiver::answering(slowly).await];
+    let receiver = || Receiver::answering(|_| Box::pin(slowly(200)));
+    let receivers = [receiver().await, receiver().await];
     for receiver in &receivers {
         case.endpoint(&receiver.url()).await;
     }
@@ -64,6 +66,47 @@ async fn no_more_are_in_hand_than_allowed_and_all_are_delivered_once() {
         assert!((1..=3).contains(&receiver.most_in_hand()), "{}", receiver.most_in_hand());
         assert_eq!(receiver.count(), 100);
     }
+}
+
+#[tokio::test]
+async fn a_customer_whose_endpoints_hang_or_drip_delays_nobody_else() {
+    for (slow, is_answered) in [(Receiver::hanging().await, false), (Receiver::dripping().await, true)] {
+        let (mut case, good) = (Case::default(), Receiver::saying(200).await);
+        case.options.concurrency = 64;
+        for _ in 0..20 {
+            case.endpoint_of("456", &slow.url()).await;
+        }
+        for _ in 0..50 {
+            case.event_of("456").await;
+        }
+        // All of it has been due for longer.
+        case.clock.advance(Duration::from_secs(1));
+        case.endpoint(&good.url()).await;
+        for _ in 0..50 {
+            case.event().await;
+        }
+        let _working = case.start();
+        let begun = Instant::now();
+        eventually(async || good.count() == 50).await;
+        assert!(begun.elapsed() < Duration::from_secs(5), "an attempt may take 30 s here");
+        assert!((1..=15).contains(&slow.most_in_hand()), "{}", slow.most_in_hand());
+        // What is cut leaves its place to the next.
+        eventually(async || slow.count() > 15 || !is_answered).await;
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_is_attempted_once_at_a_time() {
+    let case = Case::default();
+    let receiver = Receiver::answering(|_| Box::pin(slowly(500))).await;
+    let (endpoint, _) = case.endpoint(&receiver.url()).await;
+    let first = case.event().await;
+    let _working = case.start();
+    case.attempted(first, &endpoint, 1).await;
+    for id in [case.event().await, case.event().await, case.event().await, case.event().await] {
+        case.attempted(id, &endpoint, 1).await;
+    }
+    assert_eq!((receiver.count(), receiver.most_in_hand()), (5, 1));
 }
 
 #[tokio::test]

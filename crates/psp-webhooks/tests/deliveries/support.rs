@@ -26,7 +26,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a lease is with the client's options of [`Case`].
-pub(crate) const LEASE: Duration = Duration::from_secs(70);
+pub(crate) const LEASE: Duration = Duration::from_secs(80);
 
 pub(crate) struct Case {
     pub(crate) clock: Arc<FixedClock>,
