@@ -38,7 +38,9 @@ struct Idle {
 
 impl Idle {
     fn is_good(&self) -> bool {
-        self.since.elapsed() < IdleConnections::LIFETIME && !self.connection.sender.is_closed()
+        let is_young = self.since.elapsed() < IdleConnections::LIFETIME
+            && self.connection.made_at.elapsed() < IdleConnections::MAX_AGE;
+        is_young && !self.connection.sender.is_closed()
     }
 }
 
@@ -80,14 +82,6 @@ impl IdleConnections {
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    /// What waits, without what has waited too long, is too old, or was closed.
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<Idle>> {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.retain(|Idle { connection, since, .. }| {
-            let is_young = since.elapsed() < Self::LIFETIME && connection.made_at.elapsed() < Self::MAX_AGE;
-            is_young && !connection.sender.is_closed()
-        });
-        waiting
     }
 
     pub(crate) fn take(&self, origin: &str) -> Option<Connection> {
@@ -120,7 +114,8 @@ impl IdleConnections {
 
     /// Closes those of that origin.
     pub(crate) fn close(&self, origin: &str) {
-        self.waiting().retain(|idle| idle.origin != origin);
+        let mut waiting = self.waiting();
+        while waiting.last_of(origin).is_some() {}
     }
 
     /// Closes what has waited too long.

@@ -19,12 +19,6 @@ pub(crate) struct Places {
     room: Arc<Semaphore>,
     /// So many free places are worth a claim: it costs much the same for one delivery as for many.
     worth: u32,
-    per_endpoint: u32,
-    taken: Mutex<HashMap<EndpointId, Taken>>,
-    /// Told when an endpoint that had enough in hand may have more.
-
-pub(crate) struct Places {
-    room: Arc<Semaphore>,
     per_customer: usize,
     per_endpoint: usize,
     taken: Mutex<HashMap<CustomerId, Customer>>,
@@ -69,10 +63,8 @@ impl Places {
         let (in_all, per_endpoint) = (in_all.max(1), (per_endpoint as usize).max(1));
         let enough = per_endpoint + per_endpoint.div_ceil(2);
         Self {
-            room: Arc::new(Semaphore::new(in_all.max(1))),
-            worth: u32::try_from(in_all / 4).unwrap_or(u32::MAX).max(1),
-            per_endpoint: per_endpoint.max(1),
             room: Arc::new(Semaphore::new(in_all)),
+            worth: u32::try_from(in_all / 4).unwrap_or(u32::MAX).max(1),
             per_customer: (in_all / Self::CUSTOMER_PART).max(enough),
             per_endpoint,
             taken: Mutex::default(),

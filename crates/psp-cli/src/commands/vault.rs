@@ -20,8 +20,6 @@ async fn rotate(wiring: &Wiring, json: bool) -> anyhow::Result<()> {
     let names = [FingerprintKey::NAME];
     let (cards, keys, endpoints) = (&*store.sealed_cards, &*store.vault_keys, &*store.endpoints);
     let rotation = psp_jobs::rotate_vault(&*vault, cards, keys, &names, endpoints).await?;
-    let endpoints = Some(&*store.endpoints);
-    let rotation = psp_jobs::rotate_vault(&*vault, &*store.sealed_cards, &*store.vault_keys, &names, endpoints).await?;
     if json {
         answer(describe(&rotation))?;
     } else {
