@@ -61,7 +61,7 @@ enum Opened {
 pub(super) fn client() -> anyhow::Result<WebhookClient> {
     let options = ClientOptions { reach: Reach::Loopback, ..ClientOptions::default() };
     let tls = psp_webhooks::native_tls().context("the certificates that this machine trusts")?;
-    Ok(WebhookClient::new(&options, tls, Arc::new(SystemResolver::default()))?)
+    Ok(WebhookClient::new(&options, tls, Arc::new(SystemResolver))?)
 }
 
 impl World {
