@@ -281,9 +281,10 @@ async fn orders_whose_workers_die_again_and_again_end_with_their_payments() {
         for n in 0..ORDERS / ROUNDS {
             orders.push(place_order(&api, if n == 9 { DECLINED } else { "999" }).await);
         }
+        let before = place.count(written).await;
         let mut worker = place.start(&["worker"]).await;
-        let (before, begun) = (place.count(written).await, Instant::now());
-        // It has begun to write, and is far from its end.
+        let begun = Instant::now();
+        // Each of the new orders has five events to come, at least.
         while place.count(written).await < before + 20 {
             assert!(begun.elapsed() < PATIENCE, "nothing happens: {}", worker.log());
             pause().await;
