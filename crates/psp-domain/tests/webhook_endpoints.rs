@@ -140,7 +140,7 @@ async fn enabling_forgets_why_it_was_disabled() {
     let (endpoint, _) = endpoints.create(customer(), new()).await.unwrap();
     let failing = WebhookEndpoint { failing_since: Some(clock.now()), ..endpoint.clone() };
     let (disabled, event) = failing.disable("failing", clock.now(), &UuidV7Generator);
-    memory.update_endpoint(&disabled, 1, &[event]).await.unwrap();
+    memory.update_endpoint(&disabled, 1, &[event], None).await.unwrap();
     let disable = EndpointPatch { enabled: Some(false), ..EndpointPatch::default() };
     let still = endpoints.update(&customer(), endpoint.id, disable).await.unwrap().unwrap();
     assert_eq!(still.disabled_reason.as_deref(), Some("failing"), "it was disabled before");

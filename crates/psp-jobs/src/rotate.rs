@@ -162,7 +162,9 @@ async fn rotate_endpoint(
         let next = resealed_endpoint(vault, &endpoint, &mut tried).await?;
         let is_done = match &next {
             None => true,
-            Some(next) => endpoints.update_endpoint(next, endpoint.version, &[]).await? == EndpointVerdict::Written,
+            Some(next) => {
+                endpoints.update_endpoint(next, endpoint.version, &[], None).await? == EndpointVerdict::Written
+            }
         };
         if is_done {
             rotation.add(&tried);

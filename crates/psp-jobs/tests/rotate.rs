@@ -146,7 +146,7 @@ async fn both_secrets_of_a_webhook_endpoint_are_sealed_anew_and_all_else_stays()
     let old = endpoint([b"old", b"older"], &clock);
     let damaged = endpoint([DAMAGED, b"older"], &clock);
     for one in [&old, &damaged, &endpoint([CURRENT, CURRENT], &clock)] {
-        assert_eq!(memory.insert_endpoint(one).await.unwrap(), EndpointVerdict::Written);
+        assert_eq!(memory.insert_endpoint(one, None).await.unwrap(), EndpointVerdict::Written);
     }
     let done = rotate(&Script::of(i64::MAX), &memory).await.unwrap();
     assert_eq!((done.secrets, done.current, done.unopened), (3, 2, 1));
@@ -184,7 +184,7 @@ impl Resealer for Meddling {
                 assert!(self.memory.delete_endpoint(&found.customer_id, found.id).await.unwrap());
             } else {
                 let other = WebhookEndpoint { description: "changed".into(), version: 2, ..found };
-                assert_eq!(self.memory.update_endpoint(&other, 1, &[]).await.unwrap(), EndpointVerdict::Written);
+                assert_eq!(self.memory.update_endpoint(&other, 1, &[], None).await.unwrap(), EndpointVerdict::Written);
             }
         }
         Ok((sealed != CURRENT).then(|| CURRENT.to_vec()))
@@ -195,7 +195,7 @@ impl Resealer for Meddling {
 async fn an_endpoint_that_changes_meanwhile_keeps_the_change_and_a_deleted_one_does_not_come_back() {
     for deletes in [false, true] {
         let (memory, clock) = processing(0).await;
-        memory.insert_endpoint(&endpoint([b"old", b"older"], &clock)).await.unwrap();
+        memory.insert_endpoint(&endpoint([b"old", b"older"], &clock), None).await.unwrap();
         let meddling = Meddling { memory: Arc::clone(&memory), deletes, done: AtomicI64::new(0) };
         let done = rotate_vault(&meddling, &*memory, &*memory, &[], &*memory).await.unwrap();
         assert_eq!((done.secrets, done.gone), if deletes { (0, 2) } else { (2, 0) });

@@ -3,14 +3,16 @@ use backon::Retryable;
 use chrono::{DateTime, Utc};
 use psp_domain::ports::{EndpointStore, EndpointVerdict, StoreError};
 use psp_domain::{
-    CustomerId, EndpointId, EndpointStatus, Event, EventKind, Page, PageRequest, SealedSecret, WebhookEndpoint,
+    CustomerId, EndpointId, EndpointStatus, Event, EventKind, IdempotencyRecord, Page, PageRequest, SealedSecret,
+    WebhookEndpoint,
 };
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::classify::{Failure, attempts, classify, damaged, parse, repeat, unavailable};
 use crate::columns::Events;
 use crate::connection::PgStore;
+use crate::idempotency;
 
 /// An endpoint as columns.
 pub(crate) struct Row {
@@ -69,25 +71,30 @@ macro_rules! select {
 
 #[async_trait]
 impl EndpointStore for PgStore {
-    async fn insert_endpoint(&self, endpoint: &WebhookEndpoint) -> Result<EndpointVerdict, StoreError> {
-        repeat(|| self.insert(endpoint)).await
+    async fn insert_endpoint(
+        &self,
+        endpoint: &WebhookEndpoint,
+        record: Option<&IdempotencyRecord>,
+    ) -> Result<EndpointVerdict, StoreError> {
+        repeat(|| self.insert(endpoint, record)).await
     }
 
-    /// One statement. An answer that was lost leaves open whether it was written: reading the endpoint tells.
+    /// One statement, after that of the key. An answer that was lost leaves open whether it was written: reading the endpoint tells.
     async fn update_endpoint(
         &self,
         endpoint: &WebhookEndpoint,
         expected_version: i64,
         events: &[Event],
+        record: Option<&IdempotencyRecord>,
     ) -> Result<EndpointVerdict, StoreError> {
-        let update = || self.update(endpoint, expected_version, events);
+        let update = || self.update_with_key(endpoint, expected_version, events, record);
         let updated = update.retry(attempts()).when(|error| classify(error) == Failure::Passing).await;
         let updated = updated.map_err(|error| match classify(&error) {
             Failure::Unknown => StoreError::OutcomeUnknown(Box::new(error)),
             _ => unavailable(error),
         })?;
-        if !updated {
-            return Ok(EndpointVerdict::Stale);
+        if updated != EndpointVerdict::Written {
+            return Ok(updated);
         }
         self.wake.wake(events.iter().filter_map(|event| event.kind.queue()));
         // What waited for one that is enabled now is due.
@@ -149,7 +156,11 @@ impl EndpointStore for PgStore {
 
 impl PgStore {
     /// Those of one customer are inserted one after the other, so that each counts the ones before it.
-    async fn insert(&self, e: &WebhookEndpoint) -> Result<EndpointVerdict, sqlx::Error> {
+    async fn insert(
+        &self,
+        e: &WebhookEndpoint,
+        record: Option<&IdempotencyRecord>,
+    ) -> Result<EndpointVerdict, sqlx::Error> {
         let mut connection = self.writes.acquire().await?;
         let mut database = connection.begin().await?;
         let turn = sqlx::query!(
@@ -157,6 +168,14 @@ impl PgStore {
             e.customer_id.as_str()
         );
         turn.execute(&mut *database).await?;
+        let is_key_taken = match record {
+            Some(record) => !idempotency::take(&mut database, record, self.now()).await?,
+            None => false,
+        };
+        if is_key_taken {
+            let is_written = known(&mut database, e).await? == Some(EndpointVerdict::Written);
+            return Ok(if is_written { EndpointVerdict::Written } else { EndpointVerdict::KeyTaken });
+        }
         let kinds: Vec<_> = e.events.iter().map(|kind| kind.as_str()).collect();
         let (previous_secret, previous_until) = previous(e);
         let inserted = sqlx::query!(
@@ -185,30 +204,60 @@ impl PgStore {
             database.commit().await?;
             return Ok(EndpointVerdict::Written);
         }
-        // A secret is sealed but once: where it is there, an answer was lost.
-        let there = sqlx::query_scalar!(
-            r#"SELECT secret = $2 AS "written!" FROM webhook_endpoints WHERE id = $1"#,
-            e.id.0,
-            e.secret.0
-        );
-        Ok(match there.fetch_optional(&mut *database).await? {
-            Some(true) if e.version == 1 => EndpointVerdict::Written,
-            Some(_) => EndpointVerdict::Stale,
-            None => EndpointVerdict::TooMany,
-        })
+        Ok(known(&mut database, e).await?.unwrap_or(EndpointVerdict::TooMany))
     }
 
-    /// `false` when the row has another version or is gone. The statement sees endpoints as they were before it, so that the one
-    /// that it changes is asked as it is now whether it receives the events.
-    async fn update(&self, e: &WebhookEndpoint, expected_version: i64, events: &[Event]) -> Result<bool, sqlx::Error> {
-        let kinds: Vec<_> = e.events.iter().map(|kind| kind.as_str()).collect();
-        let (previous_secret, previous_until) = previous(e);
-        let mut new = Events::default();
-        for event in events {
-            new.push(0, event);
+    async fn update_with_key(
+        &self,
+        endpoint: &WebhookEndpoint,
+        expected_version: i64,
+        events: &[Event],
+        record: Option<&IdempotencyRecord>,
+    ) -> Result<EndpointVerdict, sqlx::Error> {
+        let mut connection = self.writes.acquire().await?;
+        let verdict = |is_updated| if is_updated { EndpointVerdict::Written } else { EndpointVerdict::Stale };
+        let Some(record) = record else {
+            return update(&mut connection, endpoint, expected_version, events).await.map(verdict);
+        };
+        let mut database = connection.begin().await?;
+        if !idempotency::take(&mut database, record, self.now()).await? {
+            return Ok(EndpointVerdict::KeyTaken);
         }
-        let updated = sqlx::query_scalar!(
-            r#"WITH updated AS (
+        let is_updated = update(&mut database, endpoint, expected_version, events).await?;
+        if is_updated {
+            database.commit().await?;
+        }
+        Ok(verdict(is_updated))
+    }
+}
+
+/// What a new endpoint comes to whose id is there: a secret is sealed but once, so where it is there, an answer was lost.
+async fn known(connection: &mut PgConnection, e: &WebhookEndpoint) -> Result<Option<EndpointVerdict>, sqlx::Error> {
+    let there = sqlx::query_scalar!(
+        r#"SELECT secret = $2 AS "written!" FROM webhook_endpoints WHERE id = $1"#,
+        e.id.0,
+        e.secret.0
+    );
+    let is_written = there.fetch_optional(connection).await?.map(|is_same| is_same && e.version == 1);
+    Ok(is_written.map(|is_written| if is_written { EndpointVerdict::Written } else { EndpointVerdict::Stale }))
+}
+
+/// `false` when the row has another version or is gone. The statement sees endpoints as they were before it, so that the one
+/// that it changes is asked as it is now whether it receives the events.
+async fn update(
+    connection: &mut PgConnection,
+    e: &WebhookEndpoint,
+    expected_version: i64,
+    events: &[Event],
+) -> Result<bool, sqlx::Error> {
+    let kinds: Vec<_> = e.events.iter().map(|kind| kind.as_str()).collect();
+    let (previous_secret, previous_until) = previous(e);
+    let mut new = Events::default();
+    for event in events {
+        new.push(0, event);
+    }
+    let updated = sqlx::query_scalar!(
+        r#"WITH updated AS (
                 UPDATE webhook_endpoints SET url = $4, events = $5, description = $6, status = $7, disabled_reason = $8,
                     secret = $9, previous_secret = $10, previous_until = $11,
                     failing_since = CASE WHEN $7 = 'enabled' THEN NULL ELSE failing_since END, version = $12,
@@ -232,32 +281,31 @@ impl PgStore {
                 WHERE w.status = 'enabled' AND (w.events = '{}' OR e.kind = ANY (w.events))
             )
             SELECT EXISTS (SELECT FROM updated) AS "updated!""#,
-            e.id.0,
-            e.customer_id.as_str(),
-            expected_version,
-            e.url,
-            &kinds as &[&str],
-            e.description,
-            e.status.as_str(),
-            e.disabled_reason.as_deref(),
-            e.secret.0,
-            previous_secret,
-            previous_until,
-            e.version,
-            e.sequence,
-            e.updated_at,
-            &new.id,
-            &new.kind as &[&str],
-            &new.aggregate_id,
-            &new.sequence,
-            &new.customer_id as &[&str],
-            &new.body as &[&str],
-            &new.sent_at,
-            &new.queue as &[Option<&str>],
-            &new.visible_at as &[Option<DateTime<Utc>>]
-        );
-        updated.fetch_one(&self.writes).await
-    }
+        e.id.0,
+        e.customer_id.as_str(),
+        expected_version,
+        e.url,
+        &kinds as &[&str],
+        e.description,
+        e.status.as_str(),
+        e.disabled_reason.as_deref(),
+        e.secret.0,
+        previous_secret,
+        previous_until,
+        e.version,
+        e.sequence,
+        e.updated_at,
+        &new.id,
+        &new.kind as &[&str],
+        &new.aggregate_id,
+        &new.sequence,
+        &new.customer_id as &[&str],
+        &new.body as &[&str],
+        &new.sent_at,
+        &new.queue as &[Option<&str>],
+        &new.visible_at as &[Option<DateTime<Utc>>]
+    );
+    updated.fetch_one(connection).await
 }
 
 /// The columns of the previous secret.

@@ -3,8 +3,32 @@ use chrono::{DateTime, Utc};
 use psp_domain::ports::{IdempotencyStore, StoreError};
 use psp_domain::{CustomerId, Fingerprint, IdempotencyKey, IdempotencyRecord, StoredAnswer};
 
+use sqlx::PgConnection;
+
 use crate::classify::{damaged, repeat};
 use crate::connection::PgStore;
+
+/// Takes a key; `false` where it is taken. An expired one is free again.
+pub(crate) async fn take(
+    connection: &mut PgConnection,
+    record: &IdempotencyRecord,
+    now: DateTime<Utc>,
+) -> Result<bool, sqlx::Error> {
+    let query = sqlx::query!(
+        "INSERT INTO idempotency_keys AS old (customer_id, key, fingerprint, status, body, expires_at) \
+         VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT (customer_id, key) DO UPDATE SET fingerprint = excluded.fingerprint, status = excluded.status, \
+            body = excluded.body, expires_at = excluded.expires_at WHERE old.expires_at <= $7",
+        record.customer_id.as_str(),
+        record.key.as_str(),
+        &record.fingerprint.0[..],
+        record.answer.status.cast_signed(),
+        &*record.answer.body,
+        record.expires_at,
+        now
+    );
+    Ok(query.execute(connection).await?.rows_affected() == 1)
+}
 
 #[async_trait]
 impl IdempotencyStore for PgStore {
@@ -32,6 +56,13 @@ impl IdempotencyStore for PgStore {
             answer: StoredAnswer { status: row.status.cast_unsigned(), body: row.body },
             expires_at: row.expires_at,
         }))
+    }
+
+    async fn keep(&self, record: &IdempotencyRecord) -> Result<bool, StoreError> {
+        let now = self.now();
+        let kept = repeat(|| async { take(&mut *self.writes.acquire().await?, record, now).await });
+        // It is its own where the answer to an earlier attempt was lost.
+        Ok(kept.await? || self.find(&record.customer_id, &record.key, now).await?.as_ref() == Some(record))
     }
 
     async fn purge_expired(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, StoreError> {

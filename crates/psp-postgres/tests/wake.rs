@@ -78,7 +78,7 @@ async fn who_delivers_is_woken_by_the_commits_of_other_processes() {
     let store = PgStore::open(PgOptions::new(database.url.as_str()), clock.clone()).await.unwrap();
     let other = PgStore::open(PgOptions::new(database.url.as_str()), clock).await.unwrap();
     let endpoint = fixtures::endpoint("123", &[], now);
-    assert_eq!(store.insert_endpoint(&endpoint).await.unwrap(), EndpointVerdict::Written);
+    assert_eq!(store.insert_endpoint(&endpoint, None).await.unwrap(), EndpointVerdict::Written);
     let claim = async || {
         let asked =
             DeliveryClaim { now, max: 10, per_endpoint: 10, except: &[], leased_until: now + TimeDelta::minutes(1) };

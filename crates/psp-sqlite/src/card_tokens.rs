@@ -39,9 +39,7 @@ async fn take_key(
     record: Option<&IdempotencyRecord>,
     now: i64,
 ) -> Result<Option<bool>, sqlx::Error> {
-    let Some(record) = record else { return Ok(None) };
-    if idempotency::taken(connection, &[record], now).await?.is_empty() {
-        idempotency::insert(connection, &[record], now).await?;
+    if idempotency::take(connection, record, now).await? {
         return Ok(None);
     }
     let count: i64 = sqlx::query_scalar(IS_THERE).bind(token.0).fetch_one(connection).await?;

@@ -1,14 +1,15 @@
 use async_trait::async_trait;
 use psp_domain::ports::{EndpointStore, EndpointVerdict, StoreError};
 use psp_domain::{
-    CustomerId, EndpointId, EndpointStatus, Event, EventKind, Page, PageRequest, SealedSecret, WebhookEndpoint,
+    CustomerId, EndpointId, EndpointStatus, Event, EventKind, IdempotencyRecord, Page, PageRequest, SealedSecret,
+    WebhookEndpoint,
 };
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use crate::connection::{Durability, SqliteStore, commit, damaged, millis, parse, time, unavailable};
-use crate::queue;
+use crate::{idempotency, queue};
 
 /// Selects what [`decode`] takes.
 macro_rules! select {
@@ -47,9 +48,17 @@ pub(crate) const OF_IDS: &str = select!("id IN (SELECT unhex(value) FROM json_ea
 
 #[async_trait]
 impl EndpointStore for SqliteStore {
-    async fn insert_endpoint(&self, endpoint: &WebhookEndpoint) -> Result<EndpointVerdict, StoreError> {
+    async fn insert_endpoint(
+        &self,
+        endpoint: &WebhookEndpoint,
+        record: Option<&IdempotencyRecord>,
+    ) -> Result<EndpointVerdict, StoreError> {
         let mut writer = self.writer().await?;
         let mut database = writer.begin(Durability::Full).await?;
+        if !idempotency::take(&mut database, record, millis(self.now())).await.map_err(unavailable)? {
+            database.rollback().await.map_err(unavailable)?;
+            return Ok(EndpointVerdict::KeyTaken);
+        }
         let query = bind(sqlx::query(INSERT), endpoint).bind(WebhookEndpoint::MAX_PER_CUSTOMER);
         let written = query.execute(&mut *database).await.map_err(unavailable)?.rows_affected();
         if written == 1 {
@@ -67,9 +76,14 @@ impl EndpointStore for SqliteStore {
         endpoint: &WebhookEndpoint,
         expected_version: i64,
         events: &[Event],
+        record: Option<&IdempotencyRecord>,
     ) -> Result<EndpointVerdict, StoreError> {
         let mut writer = self.writer().await?;
         let mut database = writer.begin(Durability::Full).await?;
+        if !idempotency::take(&mut database, record, millis(self.now())).await.map_err(unavailable)? {
+            database.rollback().await.map_err(unavailable)?;
+            return Ok(EndpointVerdict::KeyTaken);
+        }
         let query = bind(sqlx::query(UPDATE), endpoint).bind(expected_version);
         if query.execute(&mut *database).await.map_err(unavailable)?.rows_affected() == 0 {
             database.rollback().await.map_err(unavailable)?;

@@ -60,6 +60,20 @@ pub(crate) async fn taken(
     Ok(rows.into_iter().collect())
 }
 
+/// Takes a key, if one is given; `false` where it is taken.
+pub(crate) async fn take(
+    connection: &mut SqliteConnection,
+    record: Option<&IdempotencyRecord>,
+    now: i64,
+) -> Result<bool, sqlx::Error> {
+    let Some(record) = record else { return Ok(true) };
+    let is_free = taken(connection, &[record], now).await?.is_empty();
+    if is_free {
+        insert(connection, &[record], now).await?;
+    }
+    Ok(is_free)
+}
+
 #[async_trait]
 impl IdempotencyStore for SqliteStore {
     async fn find(
@@ -81,6 +95,19 @@ impl IdempotencyStore for SqliteStore {
             },
             expires_at: time(row.try_get(3).map_err(unavailable)?)?,
         }))
+    }
+
+    async fn keep(&self, record: &IdempotencyRecord) -> Result<bool, StoreError> {
+        let mut writer = self.writer().await?;
+        let mut database = writer.begin(Durability::Full).await?;
+        if take(&mut database, Some(record), millis(self.now())).await.map_err(unavailable)? {
+            commit(database).await?;
+            return Ok(true);
+        }
+        database.rollback().await.map_err(unavailable)?;
+        drop(writer);
+        let kept = self.find(&record.customer_id, &record.key, self.now()).await?;
+        Ok(kept.as_ref() == Some(record))
     }
 
     async fn purge_expired(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, StoreError> {

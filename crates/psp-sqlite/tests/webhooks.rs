@@ -29,7 +29,7 @@ async fn the_next_write_sees_an_endpoint_of_another_process() {
     };
     write().await;
     let endpoint = fixtures::endpoint("123", &[], now);
-    assert_eq!(other.insert_endpoint(&endpoint).await.unwrap(), EndpointVerdict::Written);
+    assert_eq!(other.insert_endpoint(&endpoint, None).await.unwrap(), EndpointVerdict::Written);
     write().await;
     assert_eq!(claim().await.len(), 1);
     assert!(other.delete_endpoint(&endpoint.customer_id, endpoint.id).await.unwrap());
@@ -47,7 +47,7 @@ async fn looking_for_what_is_due_waits_for_no_writer() {
     let now = clock.now();
     let store = SqliteStore::open(SqliteOptions::new(&*url), clock).await.unwrap();
     let endpoint = fixtures::endpoint("123", &[], now);
-    assert_eq!(store.insert_endpoint(&endpoint).await.unwrap(), EndpointVerdict::Written);
+    assert_eq!(store.insert_endpoint(&endpoint, None).await.unwrap(), EndpointVerdict::Written);
     let mut other = SqliteConnection::connect(&url).await.unwrap();
     let writing = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
     let asked = DeliveryClaim { now, max: 10, per_endpoint: 10, except: &[], leased_until: now };

@@ -202,7 +202,7 @@ impl Deliverer {
             // The attempt may not be written yet.
             found.failing_since = found.failing_since.or(Some(attempt.started_at));
             let (disabled, event) = found.disable(reason, self.now(), ids);
-            if store.update_endpoint(&disabled, expected, &[event]).await? == EndpointVerdict::Written {
+            if store.update_endpoint(&disabled, expected, &[event], None).await? == EndpointVerdict::Written {
                 tracing::warn!(endpoint = %disabled.id, customer = %disabled.customer_id, reason, "webhook endpoint disabled");
                 return Ok(());
             }

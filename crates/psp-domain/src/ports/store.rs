@@ -86,7 +86,7 @@ pub trait BalanceReader: Send + Sync {
     async fn balance(&self, customer: &CustomerId, currency: Currency) -> Result<Balance, StoreError>;
 }
 
-/// Reads and expires idempotency keys; they are written by change sets.
+/// Keeps idempotency keys; most are written with what their requests write.
 #[async_trait]
 pub trait IdempotencyStore: Send + Sync {
     /// The record of a key that has not expired at `now`.
@@ -96,6 +96,10 @@ pub trait IdempotencyStore: Send + Sync {
         key: &IdempotencyKey,
         now: DateTime<Utc>,
     ) -> Result<Option<IdempotencyRecord>, StoreError>;
+
+    /// Stores a record, unless one of its key is there that has not expired: `false`, and that one stays. The same record again
+    /// has one effect and is `true`.
+    async fn keep(&self, record: &IdempotencyRecord) -> Result<bool, StoreError>;
 
     /// Deletes up to `limit` records that expired before `now`; says how many it deleted.
     async fn purge_expired(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, StoreError>;

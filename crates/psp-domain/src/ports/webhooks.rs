@@ -5,8 +5,8 @@ use chrono::{DateTime, Utc};
 
 use super::{StoreError, VaultError};
 use crate::{
-    ConcludedDelivery, CustomerId, DueDelivery, EndpointId, Event, MessageId, Page, PageRequest, WebhookDelivery,
-    WebhookEndpoint, WebhookSecret,
+    ConcludedDelivery, CustomerId, DueDelivery, EndpointId, Event, IdempotencyRecord, MessageId, Page, PageRequest,
+    WebhookDelivery, WebhookEndpoint, WebhookSecret,
 };
 
 /// Knows to which URLs events may be delivered.
@@ -36,21 +36,29 @@ pub enum EndpointVerdict {
     Stale,
     /// The customer has [`WebhookEndpoint::MAX_PER_CUSTOMER`]: nothing was written.
     TooMany,
+    /// The idempotency key is taken: nothing was written.
+    KeyTaken,
 }
 
 /// Keeps webhook endpoints.
 #[async_trait]
 pub trait EndpointStore: Send + Sync {
-    /// Writes a new endpoint.
-    async fn insert_endpoint(&self, endpoint: &WebhookEndpoint) -> Result<EndpointVerdict, StoreError>;
+    /// Writes a new endpoint, and in the same write the record of its request's idempotency key.
+    async fn insert_endpoint(
+        &self,
+        endpoint: &WebhookEndpoint,
+        idempotency: Option<&IdempotencyRecord>,
+    ) -> Result<EndpointVerdict, StoreError>;
 
-    /// Writes a new state where the row still has that version, with events about it, which are delivered like all others.
+    /// Writes a new state where the row still has that version, with events about it, which are delivered like all others, and
+    /// in the same write the record of its request's idempotency key.
     /// `failing_since` is cleared where the endpoint is enabled, and otherwise stays as it is in the row.
     async fn update_endpoint(
         &self,
         endpoint: &WebhookEndpoint,
         expected_version: i64,
         events: &[Event],
+        idempotency: Option<&IdempotencyRecord>,
     ) -> Result<EndpointVerdict, StoreError>;
 
     /// Deletes an endpoint of a customer; `false` when there is none. Its deliveries are not made any more, and are deleted with

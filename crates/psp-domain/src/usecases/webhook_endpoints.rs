@@ -140,10 +140,12 @@ impl WebhookEndpoints {
             created_at: now,
             updated_at: now,
         };
-        match self.store.insert_endpoint(&endpoint).await? {
+        match self.store.insert_endpoint(&endpoint, None).await? {
             EndpointVerdict::Written => Ok((endpoint, secret)),
             EndpointVerdict::TooMany => Err(EndpointError::TooMany),
-            EndpointVerdict::Stale => Err(StoreError::Damaged("a new webhook endpoint has a taken id".into()).into()),
+            EndpointVerdict::Stale | EndpointVerdict::KeyTaken => {
+                Err(StoreError::Damaged("a new webhook endpoint has a taken id".into()).into())
+            }
         }
     }
 
@@ -204,7 +206,7 @@ impl WebhookEndpoints {
                 return Ok(Some(found));
             }
             (next.version, next.updated_at) = (found.version + 1, self.sources.clock.now());
-            if self.store.update_endpoint(&next, found.version, &[]).await? == EndpointVerdict::Written {
+            if self.store.update_endpoint(&next, found.version, &[], None).await? == EndpointVerdict::Written {
                 return Ok(Some(next));
             }
         }

@@ -144,7 +144,7 @@ async fn why_an_endpoint_was_disabled_is_told_until_it_is_enabled() {
     let version = found.version;
     let failing = WebhookEndpoint { failing_since: Some(world.clock.now()), ..found };
     let (disabled, event) = failing.disable("failing", world.clock.now(), &UuidV7Generator);
-    world.memory.update_endpoint(&disabled, version, &[event]).await.unwrap();
+    world.memory.update_endpoint(&disabled, version, &[event], None).await.unwrap();
     assert_eq!(world.get(&format!("{ROOT}/{id}")).await.json()["disabled_reason"], "failing");
     let enabled = patch(&world, &id, &json!({ "status": "enabled" })).await;
     assert!(!enabled.text.contains("disabled_reason") && !enabled.text.contains("failing_since"), "{}", enabled.text);

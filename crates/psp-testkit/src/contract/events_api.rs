@@ -63,7 +63,7 @@ async fn acknowledge_all(ports: &Ports) -> usize {
 
 async fn endpoint(ports: &Ports, customer: &str, kinds: &[EventKind]) -> WebhookEndpoint {
     let endpoint = fixtures::endpoint(customer, kinds, ports.clock.now());
-    assert_eq!(ports.endpoints.insert_endpoint(&endpoint).await.unwrap(), EndpointVerdict::Written);
+    assert_eq!(ports.endpoints.insert_endpoint(&endpoint, None).await.unwrap(), EndpointVerdict::Written);
     endpoint
 }
 
@@ -332,7 +332,7 @@ pub async fn what_is_still_needed_is_not_purged(ports: Ports) {
     let dead = received.iter().find(|delivery| delivery.message.id == other.id).expect("the message");
     ports.queue.dead_letter(dead, "poison").await.unwrap();
     let disabled = WebhookEndpoint { status: psp_domain::EndpointStatus::Disabled, version: 2, ..own };
-    assert_eq!(ports.endpoints.update_endpoint(&disabled, 1, &[]).await.unwrap(), EndpointVerdict::Written);
+    assert_eq!(ports.endpoints.update_endpoint(&disabled, 1, &[], None).await.unwrap(), EndpointVerdict::Written);
     let before = ports.clock.now() + TimeDelta::days(1);
     assert_eq!(ports.events.purge_events(before, 100).await.unwrap(), 1);
     let kept = list(&ports, &EventFilter::default(), 100).await;

@@ -115,11 +115,10 @@ impl CardTokenStore for Memory {
             return Ok(true);
         }
         if let Some(record) = record {
-            let key = (record.customer_id.clone(), record.key.clone());
-            if state.keys.get(&key).is_some_and(|taken| taken.expires_at > now) {
+            if state.is_key_taken(record, now) {
                 return Ok(false);
             }
-            state.keys.insert(key, record.clone());
+            state.keep_key(Some(record));
         }
         state.tokens.insert(card.token.0, card.clone());
         Ok(true)

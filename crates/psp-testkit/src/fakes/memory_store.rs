@@ -81,11 +81,8 @@ impl State {
         if change.spends.is_some_and(|token| !self.tokens.contains_key(&token.0)) {
             return Verdict::Duplicate;
         }
-        if let Some(record) = &change.idempotency {
-            let key = (record.customer_id.clone(), record.key.clone());
-            if self.keys.get(&key).is_some_and(|taken| taken.expires_at > now) {
-                return Verdict::Duplicate;
-            }
+        if change.idempotency.as_ref().is_some_and(|record| self.is_key_taken(record, now)) {
+            return Verdict::Duplicate;
         }
         let taken = |p: &Payable| self.installments.contains(&(p.transaction_id, p.installment, p.refund));
         match &change.transaction {
@@ -180,7 +177,17 @@ impl State {
         for event in &change.events {
             self.write_event(event, now);
         }
-        if let Some(record) = &change.idempotency {
+        self.keep_key(change.idempotency.as_ref());
+    }
+
+    /// Whether another record of that key is there that has not expired.
+    pub(super) fn is_key_taken(&self, record: &IdempotencyRecord, now: DateTime<Utc>) -> bool {
+        let key = (record.customer_id.clone(), record.key.clone());
+        self.keys.get(&key).is_some_and(|taken| taken.expires_at > now)
+    }
+
+    pub(super) fn keep_key(&mut self, record: Option<&IdempotencyRecord>) {
+        if let Some(record) = record {
             self.keys.insert((record.customer_id.clone(), record.key.clone()), record.clone());
         }
     }
@@ -271,6 +278,16 @@ impl IdempotencyStore for Memory {
     ) -> Result<Option<IdempotencyRecord>, StoreError> {
         let found = self.state().keys.get(&(customer.clone(), key.clone())).cloned();
         Ok(found.filter(|record| record.expires_at > now))
+    }
+
+    async fn keep(&self, record: &IdempotencyRecord) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        if state.is_key_taken(record, now) {
+            return Ok(state.keys.values().any(|kept| kept == record));
+        }
+        state.keep_key(Some(record));
+        Ok(true)
     }
 
     async fn purge_expired(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, StoreError> {

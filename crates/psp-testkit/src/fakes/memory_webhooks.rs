@@ -8,7 +8,7 @@ use psp_domain::ports::{
 };
 use psp_domain::{
     ConcludedDelivery, CustomerId, DeliveryAttempt, DeliveryStatus, DeliveryVerdict, DueDelivery, EndpointId,
-    EndpointStatus, Event, MessageId, Page, PageRequest, WebhookDelivery, WebhookEndpoint,
+    EndpointStatus, Event, IdempotencyRecord, MessageId, Page, PageRequest, WebhookDelivery, WebhookEndpoint,
 };
 use tokio::time::timeout;
 
@@ -140,8 +140,16 @@ fn is_enabled(endpoint: &WebhookEndpoint) -> bool {
 
 #[async_trait]
 impl EndpointStore for Memory {
-    async fn insert_endpoint(&self, endpoint: &WebhookEndpoint) -> Result<EndpointVerdict, StoreError> {
+    async fn insert_endpoint(
+        &self,
+        endpoint: &WebhookEndpoint,
+        idempotency: Option<&IdempotencyRecord>,
+    ) -> Result<EndpointVerdict, StoreError> {
+        let now = self.clock.now();
         let mut state = self.state();
+        if idempotency.is_some_and(|record| state.is_key_taken(record, now)) {
+            return Ok(EndpointVerdict::KeyTaken);
+        }
         let own = state.endpoints.values().filter(|e| e.customer_id == endpoint.customer_id).count();
         if own >= WebhookEndpoint::MAX_PER_CUSTOMER as usize {
             return Ok(EndpointVerdict::TooMany);
@@ -150,6 +158,7 @@ impl EndpointStore for Memory {
             return Ok(EndpointVerdict::Stale);
         }
         state.endpoints.insert(endpoint.id.0, endpoint.clone());
+        state.keep_key(idempotency);
         Ok(EndpointVerdict::Written)
     }
 
@@ -158,9 +167,13 @@ impl EndpointStore for Memory {
         endpoint: &WebhookEndpoint,
         expected_version: i64,
         events: &[Event],
+        idempotency: Option<&IdempotencyRecord>,
     ) -> Result<EndpointVerdict, StoreError> {
         let now = self.clock.now();
         let mut state = self.state();
+        if idempotency.is_some_and(|record| state.is_key_taken(record, now)) {
+            return Ok(EndpointVerdict::KeyTaken);
+        }
         let Some(row) = state.endpoints.get_mut(&endpoint.id.0).filter(|row| row.version == expected_version) else {
             return Ok(EndpointVerdict::Stale);
         };
@@ -169,6 +182,7 @@ impl EndpointStore for Memory {
         for event in events {
             state.write_event(event, now);
         }
+        state.keep_key(idempotency);
         drop(state);
         self.wake();
         Ok(EndpointVerdict::Written)

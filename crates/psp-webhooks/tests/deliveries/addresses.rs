@@ -92,7 +92,7 @@ async fn an_endpoint_from_before_the_rules_is_refused_without_a_connection() {
     let urls = [receiver.url(), format!("https://{}/", receiver.address), "https://[::ffff:7f00:1]/".into()];
     for (version, url) in (1..).zip(urls) {
         let old = WebhookEndpoint { url: url.clone(), version: version + 1, ..endpoint.clone() };
-        let written = case.memory.update_endpoint(&old, version, &[]).await.unwrap();
+        let written = case.memory.update_endpoint(&old, version, &[], None).await.unwrap();
         assert_eq!(written, EndpointVerdict::Written);
         let _working = case.start();
         let delivery = case.attempted(case.event().await, &old, 1).await;

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use psp_domain::ports::{Clock, EndpointStore, EndpointVerdict, StoreError};
 use psp_domain::usecases::EndpointPatch;
 use psp_domain::{
-    CustomerId, DeliveryStatus, EndpointId, EndpointStatus, Event, EventKind, Page, PageRequest, WebhookEndpoint,
+    CustomerId, DeliveryStatus, EndpointId, EndpointStatus, Event, EventKind, IdempotencyRecord, Page, PageRequest,
+    WebhookEndpoint,
 };
 use psp_testkit::fakes::Memory;
 use serde_json::Value;
@@ -97,8 +98,12 @@ struct Meddling {
 
 #[async_trait]
 impl EndpointStore for Meddling {
-    async fn insert_endpoint(&self, endpoint: &WebhookEndpoint) -> Result<EndpointVerdict, StoreError> {
-        self.memory.insert_endpoint(endpoint).await
+    async fn insert_endpoint(
+        &self,
+        endpoint: &WebhookEndpoint,
+        idempotency: Option<&IdempotencyRecord>,
+    ) -> Result<EndpointVerdict, StoreError> {
+        self.memory.insert_endpoint(endpoint, idempotency).await
     }
 
     async fn update_endpoint(
@@ -106,14 +111,15 @@ impl EndpointStore for Meddling {
         endpoint: &WebhookEndpoint,
         expected_version: i64,
         events: &[Event],
+        idempotency: Option<&IdempotencyRecord>,
     ) -> Result<EndpointVerdict, StoreError> {
         if !self.done.swap(true, Ordering::SeqCst) {
             let found = self.memory.find_endpoint(&endpoint.customer_id, endpoint.id).await?.unwrap();
             let version = found.version;
             let changed = WebhookEndpoint { version: version + 1, ..(self.change)(found) };
-            self.memory.update_endpoint(&changed, version, &[]).await?;
+            self.memory.update_endpoint(&changed, version, &[], None).await?;
         }
-        self.memory.update_endpoint(endpoint, expected_version, events).await
+        self.memory.update_endpoint(endpoint, expected_version, events, idempotency).await
     }
 
     async fn delete_endpoint(&self, customer: &CustomerId, id: EndpointId) -> Result<bool, StoreError> {

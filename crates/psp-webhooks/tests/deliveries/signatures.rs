@@ -101,7 +101,7 @@ async fn a_rotation_repairs_a_secret_that_does_not_open_any_more() {
     let (case, receiver) = (Case::default(), Receiver::saying(200).await);
     let (endpoint, _) = case.endpoint(&receiver.url()).await;
     let damaged = WebhookEndpoint { secret: SealedSecret(vec![1]), version: 2, ..endpoint.clone() };
-    case.memory.update_endpoint(&damaged, 1, &[]).await.unwrap();
+    case.memory.update_endpoint(&damaged, 1, &[], None).await.unwrap();
     let _working = case.start();
     let id = case.event().await;
     let (_, secret) = case.endpoints.rotate_secret(&customer(), endpoint.id).await.unwrap().unwrap();

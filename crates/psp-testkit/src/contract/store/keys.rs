@@ -1,5 +1,5 @@
 use psp_domain::ports::Clock;
-use psp_domain::{QueueName, Verdict};
+use psp_domain::{IdempotencyRecord, QueueName, Verdict};
 
 use super::messages;
 use crate::{Ports, fixtures};
@@ -78,4 +78,26 @@ pub async fn expired_idempotency_keys_are_purged_a_few_at_a_time(ports: Ports) {
         purged.push(ports.keys.purge_expired(ports.clock.now(), 2).await.unwrap());
     }
     assert_eq!(purged, [2, 2, 1, 0]);
+}
+
+pub async fn a_record_is_kept_where_its_key_is_free(ports: Ports) {
+    let now = ports.clock.now();
+    let record = |customer: &str, now| {
+        let (_, change) = fixtures::create(&fixtures::payment(customer, 2500, 1), now);
+        fixtures::idempotency(&change, "key", now)
+    };
+    let (first, late, foreign) = (record("123", now), record("123", now), record("456", now));
+    for _ in 0..2 {
+        assert!(ports.keys.keep(&first).await.unwrap(), "the same again is kept");
+        assert!(!ports.keys.keep(&late).await.unwrap());
+        assert!(ports.keys.keep(&foreign).await.unwrap());
+    }
+    let found = async |record: &IdempotencyRecord| {
+        ports.keys.find(&record.customer_id, &record.key, ports.clock.now()).await.unwrap()
+    };
+    assert_eq!((found(&late).await, found(&foreign).await), (Some(first.clone()), Some(foreign)));
+    ports.clock.advance_days(1);
+    let fresh = record("123", ports.clock.now());
+    assert!(ports.keys.keep(&fresh).await.unwrap(), "an expired key is free again");
+    assert_eq!(found(&fresh).await, Some(fresh));
 }

@@ -59,6 +59,7 @@ macro_rules! store_contract {
             a_change_with_a_taken_key_or_a_stale_version_writes_neither
             an_expired_idempotency_key_is_free_again
             expired_idempotency_keys_are_purged_a_few_at_a_time
+            a_record_is_kept_where_its_key_is_free
             a_customer_sees_its_own_rows_only
             pages_are_newest_first_without_gaps_or_repeats
             pages_of_payables_are_newest_first_without_gaps_or_repeats

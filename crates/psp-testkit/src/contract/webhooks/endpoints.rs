@@ -19,7 +19,7 @@ pub async fn an_endpoint_is_read_as_it_was_written(ports: Ports) {
         failing_since: Some(now - TimeDelta::days(5)),
         ..fixtures::endpoint("123", &kinds, now)
     };
-    assert_eq!(ports.endpoints.insert_endpoint(&full).await.unwrap(), EndpointVerdict::Written);
+    assert_eq!(ports.endpoints.insert_endpoint(&full, None).await.unwrap(), EndpointVerdict::Written);
     for written in [plain, full] {
         assert_eq!(find(&ports, &written).await, written);
     }
@@ -85,7 +85,8 @@ pub async fn an_update_expects_a_version(ports: Ports) {
         updated_at: ports.clock.now() + TimeDelta::seconds(1),
         ..before.clone()
     };
-    let update = async |endpoint, expected| ports.endpoints.update_endpoint(endpoint, expected, &[]).await.unwrap();
+    let update =
+        async |endpoint, expected| ports.endpoints.update_endpoint(endpoint, expected, &[], None).await.unwrap();
     assert_eq!(update(&after, 2).await, EndpointVerdict::Stale);
     assert_eq!(find(&ports, &before).await, before);
     assert_eq!(update(&after, 1).await, EndpointVerdict::Written);
@@ -97,19 +98,19 @@ pub async fn an_update_expects_a_version(ports: Ports) {
 pub async fn an_update_of_an_endpoint_that_is_gone_is_stale(ports: Ports) {
     let gone = endpoint(&ports, "123", &[]).await;
     assert!(ports.endpoints.delete_endpoint(&gone.customer_id, gone.id).await.unwrap());
-    let verdict = ports.endpoints.update_endpoint(&gone, gone.version, &[]).await.unwrap();
+    let verdict = ports.endpoints.update_endpoint(&gone, gone.version, &[], None).await.unwrap();
     assert_eq!(verdict, EndpointVerdict::Stale);
     assert_eq!(ports.endpoints.find_endpoint(&gone.customer_id, gone.id).await.unwrap(), None);
 }
 
 pub async fn a_race_of_updates_has_one_winner(ports: Ports) {
     let (ports, before) = (Arc::new(ports), fixtures::endpoint("123", &[], fixtures_now()));
-    assert_eq!(ports.endpoints.insert_endpoint(&before).await.unwrap(), EndpointVerdict::Written);
+    assert_eq!(ports.endpoints.insert_endpoint(&before, None).await.unwrap(), EndpointVerdict::Written);
     let racers: Vec<_> = (0..16)
         .map(|number| {
             let (ports, description) = (Arc::clone(&ports), number.to_string());
             let next = WebhookEndpoint { description, version: 2, ..before.clone() };
-            tokio::spawn(async move { (ports.endpoints.update_endpoint(&next, 1, &[]).await.unwrap(), next) })
+            tokio::spawn(async move { (ports.endpoints.update_endpoint(&next, 1, &[], None).await.unwrap(), next) })
         })
         .collect();
     let mut winners = Vec::new();
@@ -127,7 +128,7 @@ pub async fn a_customer_has_so_many_endpoints_and_no_more(ports: Ports) {
     }
     let insert = async || {
         let one_more = fixtures::endpoint("123", &[], ports.clock.now());
-        ports.endpoints.insert_endpoint(&one_more).await.unwrap()
+        ports.endpoints.insert_endpoint(&one_more, None).await.unwrap()
     };
     assert_eq!(insert().await, EndpointVerdict::TooMany);
     endpoint(&ports, "456", &[]).await;
@@ -142,7 +143,7 @@ pub async fn a_race_of_new_endpoints_keeps_to_the_limit(ports: Ports) {
     let racers: Vec<_> = (0..2 * WebhookEndpoint::MAX_PER_CUSTOMER)
         .map(|_| {
             let (ports, one) = (Arc::clone(&ports), fixtures::endpoint("123", &[], fixtures_now()));
-            tokio::spawn(async move { ports.endpoints.insert_endpoint(&one).await.unwrap() })
+            tokio::spawn(async move { ports.endpoints.insert_endpoint(&one, None).await.unwrap() })
         })
         .collect();
     let mut written = 0;
@@ -161,7 +162,7 @@ pub async fn enabling_clears_since_when_it_fails_and_disabling_does_not(ports: P
     let read = find(&ports, &own).await;
     conclude(&ports, &claim_one(&ports).await, DeliveryVerdict::Failed).await;
     let disabled = WebhookEndpoint { status: EndpointStatus::Disabled, version: 2, ..read };
-    assert_eq!(ports.endpoints.update_endpoint(&disabled, 1, &[]).await.unwrap(), EndpointVerdict::Written);
+    assert_eq!(ports.endpoints.update_endpoint(&disabled, 1, &[], None).await.unwrap(), EndpointVerdict::Written);
     assert_eq!(find(&ports, &own).await.failing_since, Some(now));
     set_status(&ports, &own, EndpointStatus::Enabled).await;
     assert_eq!(find(&ports, &own).await.failing_since, None);

@@ -120,10 +120,10 @@ pub async fn the_events_of_an_update_are_delivered_to_the_others(ports: Ports) {
     endpoint(&ports, "456", &[]).await;
     let (disabled, told) = given_up.clone().disable("gone", ports.clock.now(), &psp_domain::ports::UuidV7Generator);
     let events = std::slice::from_ref(&told);
-    let stale = ports.endpoints.update_endpoint(&disabled, 7, events).await.unwrap();
+    let stale = ports.endpoints.update_endpoint(&disabled, 7, events, None).await.unwrap();
     assert_eq!(stale, EndpointVerdict::Stale);
     assert_eq!(ports.events.find_event(&given_up.customer_id, told.id).await.unwrap(), None);
-    let written = ports.endpoints.update_endpoint(&disabled, given_up.version, events).await.unwrap();
+    let written = ports.endpoints.update_endpoint(&disabled, given_up.version, events, None).await.unwrap();
     assert_eq!(written, EndpointVerdict::Written);
     assert_eq!(find(&ports, &given_up).await, disabled);
     let due = claim_one(&ports).await;

@@ -6,12 +6,14 @@ mod claims;
 mod conclusions;
 mod endpoints;
 mod fan_out;
+mod keys;
 mod starting_anew;
 
 pub use claims::*;
 pub use conclusions::*;
 pub use endpoints::*;
 pub use fan_out::*;
+pub use keys::*;
 pub use starting_anew::*;
 
 use std::time::Duration;
@@ -40,6 +42,10 @@ macro_rules! webhook_contract {
             a_customer_has_so_many_endpoints_and_no_more
             a_race_of_new_endpoints_keeps_to_the_limit
             enabling_clears_since_when_it_fails_and_disabling_does_not
+            a_write_of_an_endpoint_takes_its_key
+            a_write_with_a_taken_key_changes_no_endpoint
+            a_write_that_is_refused_takes_no_key
+            a_race_for_the_key_of_an_endpoint_has_one_winner
             events_become_deliveries_to_the_endpoints_that_ask_for_them
             deliveries_go_to_the_customers_own_endpoints
             a_disabled_endpoint_gets_none_of_the_events_meanwhile
@@ -83,7 +89,7 @@ const LEASE: Duration = Duration::from_mins(1);
 /// Writes an endpoint that asks for these kinds of events.
 async fn endpoint(ports: &Ports, customer: &str, kinds: &[EventKind]) -> WebhookEndpoint {
     let endpoint = fixtures::endpoint(customer, kinds, ports.clock.now());
-    assert_eq!(ports.endpoints.insert_endpoint(&endpoint).await.unwrap(), EndpointVerdict::Written);
+    assert_eq!(ports.endpoints.insert_endpoint(&endpoint, None).await.unwrap(), EndpointVerdict::Written);
     endpoint
 }
 
@@ -99,7 +105,7 @@ async fn event(ports: &Ports, customer: &str) -> Event {
 async fn set_status(ports: &Ports, endpoint: &WebhookEndpoint, status: EndpointStatus) -> WebhookEndpoint {
     let found = find(ports, endpoint).await;
     let next = WebhookEndpoint { status, version: found.version + 1, ..found.clone() };
-    let verdict = ports.endpoints.update_endpoint(&next, found.version, &[]).await.unwrap();
+    let verdict = ports.endpoints.update_endpoint(&next, found.version, &[], None).await.unwrap();
     assert_eq!(verdict, EndpointVerdict::Written);
     next
 }
