@@ -91,7 +91,7 @@ impl Default for PageRequest {
 pub struct Page<T> {
     /// The rows.
     pub items: Vec<T>,
-    /// The id to go on after, where more rows follow.
+    /// The id to go on after, where more rows may follow.
     pub next: Option<Uuid>,
 }
 
@@ -103,5 +103,12 @@ impl<T> Page<T> {
         rows.truncate(limit);
         let next = if more { rows.last().map(id) } else { None };
         Self { items: rows, next }
+    }
+
+    /// The same, of rows that were found on a walk. Where it ended before the list did, `walked_to` is the last row that was
+    /// examined: the page may be shorter than `limit`, even empty, and goes on there.
+    pub fn from_walk(rows: Vec<T>, request: PageRequest, walked_to: Option<Uuid>, id: impl Fn(&T) -> Uuid) -> Self {
+        let page = Self::from_rows(rows, request, id);
+        Self { next: page.next.or(walked_to), ..page }
     }
 }

@@ -333,3 +333,31 @@ pub struct EventFilter {
     /// Before that time.
     pub to: Option<DateTime<Utc>>,
 }
+
+impl EventFilter {
+    /// The most events that one page or one step of a replay examines to find those that are meant.
+    pub const MAX_EXAMINED: u32 = 10_000;
+    /// How much earlier or later than its event an id may have been made: clocks are set.
+    const SLACK_MS: i64 = 24 * 60 * 60 * 1_000;
+
+    /// Whether it passes over events of its customer.
+    pub const fn is_selective(&self) -> bool {
+        !self.kinds.is_empty() || self.aggregate_id.is_some() || self.from.is_some() || self.to.is_some()
+    }
+
+    /// The ids that its events may have: from the first on, and before the second.
+    pub fn id_bounds(&self) -> (Uuid, Uuid) {
+        let first_at = |at: DateTime<Utc>, slack_ms| first_id(at.timestamp_millis().saturating_add(slack_ms));
+        (
+            self.from.map_or(Uuid::nil(), |from| first_at(from, -Self::SLACK_MS)),
+            self.to.map_or(Uuid::max(), |to| first_at(to, Self::SLACK_MS)),
+        )
+    }
+}
+
+/// The least `UUIDv7` of that millisecond since 1970; of the first or the last that one can name, where it is none of those.
+fn first_id(at_ms: i64) -> Uuid {
+    const MAX_MS: u64 = (1 << 48) - 1;
+    let at_ms = u64::try_from(at_ms).unwrap_or(0).min(MAX_MS);
+    uuid::Builder::from_unix_timestamp_millis(at_ms, &[0; 10]).into_uuid()
+}

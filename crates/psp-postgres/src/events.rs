@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use psp_domain::ports::{EventStore, Replay, ReplayTo, Replayed, StoreError};
 use psp_domain::{CustomerId, Event, EventFilter, EventKind, MessageId, Page, PageRequest, QueueName};
 use sqlx::Connection;
@@ -11,7 +11,6 @@ use uuid::Uuid;
 
 use crate::classify::{damaged, parse, repeat};
 use crate::connection::PgStore;
-use crate::ids::id_prefix;
 
 /// An event as columns.
 pub(crate) struct Row {
@@ -55,25 +54,10 @@ macro_rules! select {
 /// How many rows a purge looks at in one trip.
 const STRIDE: i64 = 1_000;
 
-/// How much earlier than its event an id may have been made: clocks are set.
-const SLACK: TimeDelta = TimeDelta::days(1);
-
-/// The parts of an [`EventFilter`] as columns.
-struct Parts {
-    kinds: Option<Vec<String>>,
-    /// Below all ids of events from the filter's time on: an id is as old as its event, or younger.
-    oldest: Uuid,
-}
-
-impl Parts {
-    fn of(filter: &EventFilter) -> Self {
-        let kinds = filter.kinds.iter().map(|kind| kind.as_str().to_owned()).collect::<Vec<_>>();
-        let first_id = |from: DateTime<Utc>| format!("{}000-8000-000000000000", id_prefix(from - SLACK)).parse();
-        Self {
-            kinds: (!kinds.is_empty()).then_some(kinds),
-            oldest: filter.from.and_then(|from| first_id(from).ok()).unwrap_or_default(),
-        }
-    }
+/// The names of the kinds of a filter; `None` for all.
+fn kinds(filter: &EventFilter) -> Option<Vec<String>> {
+    let kinds: Vec<_> = filter.kinds.iter().map(|kind| kind.as_str().to_owned()).collect();
+    (!kinds.is_empty()).then_some(kinds)
 }
 
 #[async_trait]
@@ -85,14 +69,20 @@ impl EventStore for PgStore {
     }
 
     async fn list_events(&self, filter: &EventFilter, page: PageRequest) -> Result<Page<Event>, StoreError> {
-        let (after, limit) = (page.after().unwrap_or(Uuid::max()), i64::from(page.limit()) + 1);
+        let (oldest, newest) = filter.id_bounds();
+        let begin = page.after().map_or(newest, |after| after.min(newest));
+        let walked_to = match filter.aggregate_id {
+            None if filter.is_selective() => self.walked_back_to(filter, begin, oldest).await?,
+            _ => None,
+        };
+        let rows = Rows { begin, end: walked_to.unwrap_or(oldest), limit: page.limit() + 1, offset: page.offset() };
         let rows = match (&filter.customer_id, filter.aggregate_id) {
-            (_, Some(aggregate)) => self.list_of_aggregate(aggregate, filter, after, limit, page.offset()).await?,
-            (Some(customer), None) => self.list_of_customer(customer, filter, after, limit, page.offset()).await?,
-            (None, None) => self.list_of_all(filter, after, limit, page.offset()).await?,
+            (_, Some(aggregate)) => self.list_of_aggregate(aggregate, filter, rows).await?,
+            (Some(customer), None) => self.list_of_customer(customer, filter, rows).await?,
+            (None, None) => self.list_of_all(filter, rows).await?,
         };
         let events = rows.into_iter().map(Event::try_from).collect::<Result<_, _>>()?;
-        Ok(Page::from_rows(events, page, |event: &Event| event.id.0))
+        Ok(Page::from_walk(events, page, walked_to, |event: &Event| event.id.0))
     }
 
     async fn replay_events(
@@ -103,7 +93,10 @@ impl EventStore for PgStore {
         limit: u32,
     ) -> Result<Replayed, StoreError> {
         // Events do not change, so they are looked for before the write.
-        let mut ids = self.ids_after(filter, after.map_or(Uuid::nil(), |id| id.0), i64::from(limit) + 1).await?;
+        let (oldest, newest) = filter.id_bounds();
+        let begin = after.map_or(oldest, |after| after.0.max(oldest));
+        let walked_to = if filter.is_selective() { self.walked_on_to(filter, begin, newest).await? } else { None };
+        let mut ids = self.ids_after(filter, begin, walked_to.unwrap_or(newest), i64::from(limit) + 1).await?;
         let more = ids.len() > limit as usize;
         ids.truncate(limit as usize);
         let replayed = match replay.to {
@@ -113,7 +106,7 @@ impl EventStore for PgStore {
             }
             ReplayTo::Queues => self.replay_to_queues(&ids, replay).await?,
         };
-        let last = ids.last().filter(|_| more).map(|id| MessageId(*id));
+        let last = ids.last().copied().filter(|_| more).or(walked_to).map(MessageId);
         Ok(Replayed { events: ids.len() as u64, replayed, last })
     }
 
@@ -144,6 +137,15 @@ impl EventStore for PgStore {
     }
 }
 
+/// Which rows of a list are asked for: the ids before which it begins and with which it ends, and how many.
+#[derive(Clone, Copy)]
+struct Rows {
+    begin: Uuid,
+    end: Uuid,
+    limit: u32,
+    offset: u32,
+}
+
 /// A row that a purge comes by.
 struct Passed {
     id: Uuid,
@@ -156,24 +158,22 @@ impl PgStore {
         &self,
         customer: &CustomerId,
         filter: &EventFilter,
-        after: Uuid,
-        limit: i64,
-        offset: u32,
+        rows: Rows,
     ) -> Result<Vec<Row>, StoreError> {
-        let parts = Parts::of(filter);
+        let kinds = kinds(filter);
         repeat(|| {
             let query = select!(
                 "customer_id = $1 AND id < $2 AND id >= $3 AND ($4::text[] IS NULL OR kind = ANY ($4)) \
                  AND ($5::timestamptz IS NULL OR sent_at >= $5) AND ($6::timestamptz IS NULL OR sent_at < $6) \
                  ORDER BY id DESC LIMIT $7 OFFSET $8",
                 customer.as_str(),
-                after,
-                parts.oldest,
-                parts.kinds.as_deref(),
+                rows.begin,
+                rows.end,
+                kinds.as_deref(),
                 filter.from,
                 filter.to,
-                limit,
-                i64::from(offset)
+                i64::from(rows.limit),
+                i64::from(rows.offset)
             );
             query.fetch_all(&self.reads)
         })
@@ -185,11 +185,9 @@ impl PgStore {
         &self,
         aggregate: Uuid,
         filter: &EventFilter,
-        after: Uuid,
-        limit: i64,
-        offset: u32,
+        rows: Rows,
     ) -> Result<Vec<Row>, StoreError> {
-        let parts = Parts::of(filter);
+        let kinds = kinds(filter);
         let customer = filter.customer_id.as_ref().map(CustomerId::as_str);
         repeat(|| {
             let query = select!(
@@ -197,13 +195,13 @@ impl PgStore {
                  AND ($5::timestamptz IS NULL OR sent_at >= $5) AND ($6::timestamptz IS NULL OR sent_at < $6) \
                  AND ($9::text IS NULL OR customer_id = $9) ORDER BY id DESC LIMIT $7 OFFSET $8",
                 aggregate,
-                after,
-                parts.oldest,
-                parts.kinds.as_deref(),
+                rows.begin,
+                rows.end,
+                kinds.as_deref(),
                 filter.from,
                 filter.to,
-                limit,
-                i64::from(offset),
+                i64::from(rows.limit),
+                i64::from(rows.offset),
                 customer
             );
             query.fetch_all(&self.reads)
@@ -211,47 +209,99 @@ impl PgStore {
         .await
     }
 
-    async fn list_of_all(
-        &self,
-        filter: &EventFilter,
-        after: Uuid,
-        limit: i64,
-        offset: u32,
-    ) -> Result<Vec<Row>, StoreError> {
-        let parts = Parts::of(filter);
+    async fn list_of_all(&self, filter: &EventFilter, rows: Rows) -> Result<Vec<Row>, StoreError> {
+        let kinds = kinds(filter);
         repeat(|| {
             let query = select!(
                 "id < $1 AND id >= $2 AND ($3::text[] IS NULL OR kind = ANY ($3)) \
                  AND ($4::timestamptz IS NULL OR sent_at >= $4) AND ($5::timestamptz IS NULL OR sent_at < $5) \
                  ORDER BY id DESC LIMIT $6 OFFSET $7",
-                after,
-                parts.oldest,
-                parts.kinds.as_deref(),
+                rows.begin,
+                rows.end,
+                kinds.as_deref(),
                 filter.from,
                 filter.to,
-                limit,
-                i64::from(offset)
+                i64::from(rows.limit),
+                i64::from(rows.offset)
             );
             query.fetch_all(&self.reads)
         })
         .await
     }
 
-    /// The ids of the events of a filter, oldest first, after that one.
-    async fn ids_after(&self, filter: &EventFilter, after: Uuid, limit: i64) -> Result<Vec<Uuid>, StoreError> {
-        let parts = Parts::of(filter);
+    /// The last row that a walk back from one id to another examines, where it ends before the rows do.
+    async fn walked_back_to(&self, filter: &EventFilter, begin: Uuid, end: Uuid) -> Result<Option<Uuid>, StoreError> {
+        let last = i64::from(EventFilter::MAX_EXAMINED) - 1;
+        repeat(|| async {
+            if let Some(customer) = &filter.customer_id {
+                let query = sqlx::query_scalar!(
+                    "SELECT id FROM outbox WHERE sequence IS NOT NULL AND customer_id = $1 AND id < $2 AND id >= $3 \
+                     ORDER BY id DESC LIMIT 1 OFFSET $4",
+                    customer.as_str(),
+                    begin,
+                    end,
+                    last
+                );
+                return query.fetch_optional(&self.reads).await;
+            }
+            let query = sqlx::query_scalar!(
+                "SELECT id FROM outbox WHERE id < $1 AND id >= $2 ORDER BY id DESC LIMIT 1 OFFSET $3",
+                begin,
+                end,
+                last
+            );
+            query.fetch_optional(&self.reads).await
+        })
+        .await
+    }
+
+    /// The same of a walk on from one id, which is not examined, to another.
+    async fn walked_on_to(&self, filter: &EventFilter, begin: Uuid, end: Uuid) -> Result<Option<Uuid>, StoreError> {
+        let last = i64::from(EventFilter::MAX_EXAMINED) - 1;
+        repeat(|| async {
+            if let Some(customer) = &filter.customer_id {
+                let query = sqlx::query_scalar!(
+                    "SELECT id FROM outbox WHERE sequence IS NOT NULL AND customer_id = $1 AND id > $2 AND id < $3 \
+                     ORDER BY id LIMIT 1 OFFSET $4",
+                    customer.as_str(),
+                    begin,
+                    end,
+                    last
+                );
+                return query.fetch_optional(&self.reads).await;
+            }
+            let query = sqlx::query_scalar!(
+                "SELECT id FROM outbox WHERE id > $1 AND id < $2 ORDER BY id LIMIT 1 OFFSET $3",
+                begin,
+                end,
+                last
+            );
+            query.fetch_optional(&self.reads).await
+        })
+        .await
+    }
+
+    /// The ids of the events of a filter, oldest first, after one id and up to another.
+    async fn ids_after(
+        &self,
+        filter: &EventFilter,
+        after: Uuid,
+        to: Uuid,
+        limit: i64,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let kinds = kinds(filter);
         let customer = filter.customer_id.as_ref().map(CustomerId::as_str);
         repeat(|| async {
             if let Some(customer) = customer {
                 let query = sqlx::query_scalar!(
-                    "SELECT id FROM outbox WHERE sequence IS NOT NULL AND customer_id = $1 AND id > $2 AND id >= $3 \
+                    "SELECT id FROM outbox WHERE sequence IS NOT NULL AND customer_id = $1 AND id > $2 AND id <= $3 \
                      AND ($4::text[] IS NULL OR kind = ANY ($4)) AND ($5::timestamptz IS NULL OR sent_at >= $5) \
                      AND ($6::timestamptz IS NULL OR sent_at < $6) AND ($7::uuid IS NULL OR aggregate_id = $7) \
                      ORDER BY id LIMIT $8",
                     customer,
                     after,
-                    parts.oldest,
-                    parts.kinds.as_deref(),
+                    to,
+                    kinds.as_deref(),
                     filter.from,
                     filter.to,
                     filter.aggregate_id,
@@ -260,13 +310,13 @@ impl PgStore {
                 return query.fetch_all(&self.reads).await;
             }
             let query = sqlx::query_scalar!(
-                "SELECT id FROM outbox WHERE sequence IS NOT NULL AND id > $1 AND id >= $2 \
+                "SELECT id FROM outbox WHERE sequence IS NOT NULL AND id > $1 AND id <= $2 \
                  AND ($3::text[] IS NULL OR kind = ANY ($3)) AND ($4::timestamptz IS NULL OR sent_at >= $4) \
                  AND ($5::timestamptz IS NULL OR sent_at < $5) AND ($6::uuid IS NULL OR aggregate_id = $6) \
                  ORDER BY id LIMIT $7",
                 after,
-                parts.oldest,
-                parts.kinds.as_deref(),
+                to,
+                kinds.as_deref(),
                 filter.from,
                 filter.to,
                 filter.aggregate_id,

@@ -1,7 +1,7 @@
 //! Reading, replaying and purging events: the rows of the outbox with a sequence.
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use psp_domain::ports::{EventStore, Replay, ReplayTo, Replayed, StoreError};
 use psp_domain::{CustomerId, Event, EventFilter, EventKind, MessageId, Page, PageRequest, QueueName};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
@@ -12,7 +12,6 @@ use uuid::Uuid;
 use crate::bulk::{Bulk, Values};
 use crate::connection::{Durability, SqliteStore, commit, damaged, millis, parse, time, unavailable};
 use crate::deliveries;
-use crate::ids::id_prefix;
 
 /// Selects what [`decode`] takes.
 macro_rules! select {
@@ -49,12 +48,31 @@ pub(crate) const OF_ALL: &str = select!(concat!(
 ));
 
 pub(crate) const IDS_OF_CUSTOMER: &str = concat!(
-    "SELECT id FROM outbox INDEXED BY outbox_by_customer WHERE customer_id = ?1 AND id > ?6 AND id >= ?7 AND ",
+    "SELECT id FROM outbox INDEXED BY outbox_by_customer WHERE customer_id = ?1 AND id > ?6 AND id <= ?7 AND ",
     filtered!("ORDER BY id LIMIT ?8")
 );
 
 pub(crate) const IDS_OF_ALL: &str =
-    concat!("SELECT id FROM outbox WHERE ?1 IS NULL AND id > ?6 AND id >= ?7 AND ", filtered!("ORDER BY id LIMIT ?8"));
+    concat!("SELECT id FROM outbox WHERE ?1 IS NULL AND id > ?6 AND id <= ?7 AND ", filtered!("ORDER BY id LIMIT ?8"));
+
+/// The last row that a walk examines, where it ends before the rows do: of the customer's index or of the table, and back from
+/// ?2 to ?3 or on.
+macro_rules! walked_to {
+    ($begin:literal, $end:literal) => {
+        [
+            concat!(
+                "SELECT id FROM outbox INDEXED BY outbox_by_customer WHERE customer_id = ?1 AND sequence IS NOT NULL AND ",
+                $begin,
+                $end
+            ),
+            concat!("SELECT id FROM outbox WHERE ?1 IS NULL AND ", $begin, $end),
+        ]
+    };
+}
+
+pub(crate) const WALKED_BACK_TO: [&str; 2] = walked_to!("id < ?2 AND id >= ?3 ", "ORDER BY id DESC LIMIT 1 OFFSET ?4");
+
+pub(crate) const WALKED_ON_TO: [&str; 2] = walked_to!("id > ?2 AND id < ?3 ", "ORDER BY id LIMIT 1 OFFSET ?4");
 
 /// What is neither pending nor a dead letter becomes a message again, under a new lease.
 macro_rules! quiet_messages {
@@ -108,9 +126,6 @@ pub(crate) const PURGE_ATTEMPTS: Bulk = Bulk::new(
 /// How many rows a purge looks at in one trip.
 const STRIDE: u32 = 1_000;
 
-/// How much earlier than its event an id may have been made: clocks are set.
-const SLACK: TimeDelta = TimeDelta::days(1);
-
 #[async_trait]
 impl EventStore for SqliteStore {
     async fn find_event(&self, customer: &CustomerId, id: MessageId) -> Result<Option<Event>, StoreError> {
@@ -121,11 +136,14 @@ impl EventStore for SqliteStore {
 
     async fn list_events(&self, filter: &EventFilter, page: PageRequest) -> Result<Page<Event>, StoreError> {
         let sql = if filter.customer_id.is_some() { OF_CUSTOMER } else { OF_ALL };
-        let query = bind(sqlx::query(sql), filter, page.after().unwrap_or(Uuid::max()));
+        let (oldest, newest) = filter.id_bounds();
+        let begin = page.after().map_or(newest, |after| after.min(newest));
+        let walked_to = self.walked_to(WALKED_BACK_TO, filter, begin, oldest).await?;
+        let query = bind(sqlx::query(sql), filter, begin, walked_to.unwrap_or(oldest));
         let query = query.bind(i64::from(page.limit()) + 1).bind(i64::from(page.offset()));
         let rows = query.fetch_all(&self.readers).await.map_err(unavailable)?;
         let events = rows.iter().map(decode).collect::<Result<_, _>>()?;
-        Ok(Page::from_rows(events, page, |event| event.id.0))
+        Ok(Page::from_walk(events, page, walked_to, |event: &Event| event.id.0))
     }
 
     async fn replay_events(
@@ -137,14 +155,17 @@ impl EventStore for SqliteStore {
     ) -> Result<Replayed, StoreError> {
         // Events do not change, so they are looked for outside the write lock.
         let sql = if filter.customer_id.is_some() { IDS_OF_CUSTOMER } else { IDS_OF_ALL };
-        let query = bind(sqlx::query(sql), filter, after.map_or(Uuid::nil(), |id| id.0)).bind(i64::from(limit) + 1);
+        let (oldest, newest) = filter.id_bounds();
+        let begin = after.map_or(oldest, |after| after.0.max(oldest));
+        let walked_to = self.walked_to(WALKED_ON_TO, filter, begin, newest).await?;
+        let query = bind(sqlx::query(sql), filter, begin, walked_to.unwrap_or(newest)).bind(i64::from(limit) + 1);
         let rows = query.fetch_all(&self.readers).await.map_err(unavailable)?;
         let ids: Result<Vec<Uuid>, _> = rows.iter().map(|row| row.try_get(0).map_err(unavailable)).collect();
         let mut ids = ids?;
         let more = ids.len() > limit as usize;
         ids.truncate(limit as usize);
         let replayed = if ids.is_empty() { 0 } else { self.replay(&hex_ids(&ids), replay).await? };
-        let last = ids.last().filter(|_| more).map(|id| MessageId(*id));
+        let last = ids.last().copied().filter(|_| more).or(walked_to).map(MessageId);
         Ok(Replayed { events: ids.len() as u64, replayed, last })
     }
 
@@ -177,6 +198,23 @@ impl EventStore for SqliteStore {
 }
 
 impl SqliteStore {
+    /// Where a walk over the events of a filter ends that is not to examine more than so many.
+    async fn walked_to(
+        &self,
+        [of_customer, of_all]: [&'static str; 2],
+        filter: &EventFilter,
+        begin: Uuid,
+        end: Uuid,
+    ) -> Result<Option<Uuid>, StoreError> {
+        if !filter.is_selective() {
+            return Ok(None);
+        }
+        let query = sqlx::query_scalar(if filter.customer_id.is_some() { of_customer } else { of_all });
+        let query = query.bind(filter.customer_id.as_ref().map(ToString::to_string)).bind(begin).bind(end);
+        let query = query.bind(EventFilter::MAX_EXAMINED - 1);
+        query.fetch_optional(&self.readers).await.map_err(unavailable)
+    }
+
     /// Replays these events, or counts what would be.
     async fn replay(&self, ids: &Json<Vec<String>>, replay: Replay) -> Result<u64, StoreError> {
         let now = millis(replay.now);
@@ -241,10 +279,9 @@ async fn purge(connection: &mut SqliteConnection, ids: &[Uuid]) -> Result<u64, s
 
 type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
 
-/// Binds a filter and the id where the rows begin. The id of an event is as old as the event, or younger.
-fn bind<'q>(query: Query<'q>, filter: &EventFilter, begin: Uuid) -> Query<'q> {
+/// Binds a filter and the ids where the rows begin and end.
+fn bind<'q>(query: Query<'q>, filter: &EventFilter, begin: Uuid, end: Uuid) -> Query<'q> {
     let kinds: Vec<_> = filter.kinds.iter().map(|kind| kind.as_str()).collect();
-    let oldest = filter.from.map_or_else(Vec::new, |from| id_prefix(millis(from - SLACK)));
     query
         .bind(filter.customer_id.as_ref().map(ToString::to_string))
         .bind((!kinds.is_empty()).then_some(Json(kinds)))
@@ -252,7 +289,7 @@ fn bind<'q>(query: Query<'q>, filter: &EventFilter, begin: Uuid) -> Query<'q> {
         .bind(filter.from.map(millis))
         .bind(filter.to.map(millis))
         .bind(begin)
-        .bind(oldest)
+        .bind(end)
 }
 
 /// Ids as a statement takes any number of them.

@@ -12,6 +12,6 @@ pub(crate) use fresh_id;
 /// Bytes 0 to 8 of a UUIDv7 (RFC 9562, section 5.7) of that time: 48 bits of milliseconds, version, variant. SQLite appends
 /// 56 random bits.
 pub(crate) fn id_prefix(now: i64) -> Vec<u8> {
-    let [_, _, time @ ..] = now.to_be_bytes();
+    let [_, _, time @ ..] = now.max(0).to_be_bytes();
     [&time[..], &[0x70, 0x00, 0x80]].concat()
 }

@@ -10,10 +10,12 @@ pub trait EventStore: Send + Sync {
     /// One event of a customer. `None` for another customer's.
     async fn find_event(&self, customer: &CustomerId, id: MessageId) -> Result<Option<Event>, StoreError>;
 
-    /// A page of events, newest first. Asked for one customer's, it walks an index of them.
+    /// A page of events, newest first. Asked for one customer's, it walks an index of them; it examines at most
+    /// [`EventFilter::MAX_EXAMINED`], so that a page may be short, even empty, and have a next one.
     async fn list_events(&self, filter: &EventFilter, page: PageRequest) -> Result<Page<Event>, StoreError>;
 
-    /// Replays up to `limit` events of a filter, oldest first, after the one named: one database transaction.
+    /// Replays up to `limit` events of a filter, oldest first, after the one named: one database transaction. It examines at most
+    /// [`EventFilter::MAX_EXAMINED`].
     async fn replay_events(
         &self,
         filter: &EventFilter,
@@ -60,6 +62,6 @@ pub struct Replayed {
     pub events: u64,
     /// Deliveries or messages that start anew, or would.
     pub replayed: u64,
-    /// The last event, to go on after; `None` where no more follow.
+    /// The last event that was examined, to go on after; `None` where no more follow.
     pub last: Option<MessageId>,
 }

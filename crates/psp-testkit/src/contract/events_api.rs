@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
-use psp_domain::ports::{Clock, DeliveryClaim, EndpointVerdict, Replay, ReplayTo, Replayed};
+use chrono::{DateTime, TimeDelta, Utc};
+use psp_domain::ports::{Clock, DeliveryClaim, EndpointVerdict, Replay, ReplayTo, Replayed, SystemClock};
 use psp_domain::{
     ConcludedDelivery, DeliveryAttempt, DeliveryVerdict, DueDelivery, Event, EventFilter, EventKind, PageRequest,
     Position, QueueName, Verdict, WebhookEndpoint,
@@ -21,6 +21,8 @@ macro_rules! event_store_contract {
             a_customer_finds_its_own_events_only
             pages_of_events_are_newest_first_without_gaps_or_repeats
             events_are_filtered_by_kind_aggregate_and_time
+            a_filter_may_begin_with_the_epoch_and_end_with_time
+            a_page_examines_so_many_events_and_no_more
             events_of_all_customers_are_listed_where_none_is_named
             commands_are_no_events
             replaying_to_webhooks_starts_what_failed_and_what_never_was
@@ -143,7 +145,14 @@ pub async fn pages_of_events_are_newest_first_without_gaps_or_repeats(ports: Por
     assert_eq!(ports.events.list_events(&of("123"), second).await.unwrap().items, written[7..14]);
 }
 
+/// Sets the clock: the ids of events are as old as they are.
+fn set_clock(ports: &Ports) {
+    let ahead = SystemClock.now() - ports.clock.now();
+    ports.clock.advance(ahead.to_std().expect("the clock of tests is in the past"));
+}
+
 pub async fn events_are_filtered_by_kind_aggregate_and_time(ports: Ports) {
+    set_clock(&ports);
     let begun = ports.clock.now();
     let first = declined(&ports, "123").await;
     ports.clock.advance(HOUR);
@@ -173,6 +182,46 @@ pub async fn events_are_filtered_by_kind_aggregate_and_time(ports: Ports) {
     for (filter, expected) in cases {
         assert_eq!(list(&ports, &filter, 2).await, newest_first(expected), "{filter:?}");
     }
+}
+
+pub async fn a_filter_may_begin_with_the_epoch_and_end_with_time(ports: Ports) {
+    let written = newest_first(declined(&ports, "123").await);
+    endpoint(&ports, "123", &[]).await;
+    let (begin, end) = (DateTime::UNIX_EPOCH, DateTime::<Utc>::MAX_UTC);
+    for (from, to) in [(Some(begin), None), (Some(begin - HOUR), Some(end)), (None, Some(end))] {
+        let filter = EventFilter { from, to, ..of("123") };
+        assert_eq!(list(&ports, &filter, 10).await, written, "{filter:?}");
+        let to = ReplayTo::Webhooks { delivered: false, endpoint_id: None };
+        assert_eq!(replay(&ports, &filter, to, true).await.events, 2, "{filter:?}");
+    }
+}
+
+pub async fn a_page_examines_so_many_events_and_no_more(ports: Ports) {
+    let old = declined(&ports, "123").await;
+    for _ in 0..20 {
+        let change = || fixtures::create(&fixtures::payment("123", 2500, 1), ports.clock.now()).1;
+        let changes = std::iter::repeat_with(change).take(EventFilter::MAX_EXAMINED as usize / 20);
+        ports.store.apply_all(changes.collect()).await.unwrap();
+    }
+    let young = declined(&ports, "123").await;
+    let declined = EventFilter { kinds: vec![EventKind::TransactionDeclined], ..of("123") };
+    let page = ports.events.list_events(&declined, PageRequest::default()).await.unwrap();
+    assert_eq!(page.items, [young[1].clone()]);
+    assert!(page.next.is_some(), "the page is short, and there is another");
+    assert_eq!(list(&ports, &declined, 10).await, [young[1].clone(), old[1].clone()]);
+    let of_one = EventFilter { aggregate_id: Some(old[0].aggregate_id), ..of("123") };
+    assert_eq!(list(&ports, &of_one, 10).await, newest_first(old));
+    let replay = Replay { to: ReplayTo::Queues, is_dry_run: true, now: ports.clock.now() };
+    let (mut after, mut steps) = (None, Vec::new());
+    loop {
+        let replayed = ports.events.replay_events(&declined, replay, after, 10).await.unwrap();
+        steps.push(replayed.events);
+        after = replayed.last;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(steps, [1, 1], "it goes on after the last that was examined");
 }
 
 pub async fn events_of_all_customers_are_listed_where_none_is_named(ports: Ports) {

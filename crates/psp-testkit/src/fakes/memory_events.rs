@@ -2,6 +2,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use psp_domain::ports::{EventStore, Replay, ReplayTo, Replayed, StoreError};
 use psp_domain::{CustomerId, DeliveryStatus, EndpointId, Event, EventFilter, MessageId, Page, PageRequest};
+use uuid::Uuid;
 
 use super::Memory;
 use super::memory_queue::Stored;
@@ -21,6 +22,21 @@ impl State {
         let mut meant: Vec<_> = self.events.iter().filter(|event| is_meant(filter, event)).cloned().collect();
         meant.sort_unstable_by_key(|event| event.id);
         meant
+    }
+
+    /// Those of them among the first that are examined, and the last of these where more follow.
+    fn walk(&self, filter: &EventFilter, begin: impl Fn(Uuid) -> bool, is_back: bool) -> (Vec<Event>, Option<Uuid>) {
+        let own = EventFilter { customer_id: filter.customer_id.clone(), ..EventFilter::default() };
+        let mut walked = self.meant(&own);
+        if is_back {
+            walked.reverse();
+        }
+        walked.retain(|event| begin(event.id.0));
+        let most = if filter.is_selective() { EventFilter::MAX_EXAMINED as usize } else { usize::MAX };
+        let walked_to = most.checked_sub(1).and_then(|last| walked.get(last)).map(|event| event.id.0);
+        walked.truncate(most);
+        walked.retain(|event| is_meant(filter, event));
+        (walked, walked_to)
     }
 
     /// To how many endpoints an event is replayed.
@@ -71,7 +87,10 @@ impl EventStore for Memory {
     }
 
     async fn list_events(&self, filter: &EventFilter, request: PageRequest) -> Result<Page<Event>, StoreError> {
-        Ok(page(self.state().meant(filter).into_iter().rev(), request, |event| event.id.0))
+        let begin = |id| request.after().is_none_or(|after| id < after);
+        let (events, walked_to) = self.state().walk(filter, begin, true);
+        let found = page(events.into_iter(), request, |event| event.id.0);
+        Ok(Page { next: found.next.or(walked_to), ..found })
     }
 
     async fn replay_events(
@@ -82,8 +101,7 @@ impl EventStore for Memory {
         limit: u32,
     ) -> Result<Replayed, StoreError> {
         let mut state = self.state();
-        let mut meant = state.meant(filter);
-        meant.retain(|event| after.is_none_or(|after| event.id > after));
+        let (mut meant, walked_to) = state.walk(filter, |id| after.is_none_or(|after| id > after.0), false);
         let more = meant.len() > limit as usize;
         meant.truncate(limit as usize);
         let mut replayed = Replayed { events: meant.len() as u64, ..Replayed::default() };
@@ -97,7 +115,8 @@ impl EventStore for Memory {
         }
         drop(state);
         self.wake();
-        replayed.last = meant.last().map(|event| event.id).filter(|_| more);
+        let last = meant.last().map(|event| event.id).filter(|_| more);
+        replayed.last = last.or(walked_to.map(MessageId));
         Ok(replayed)
     }
 
