@@ -110,6 +110,11 @@ impl WebhookEndpoint {
     /// The longest description, in characters.
     pub const DESCRIPTION_MAX_CHARS: usize = 500;
 
+    /// Whether a text may be a description: not too long, and without U+0000, which Postgres does not store.
+    pub fn is_description(text: &str) -> bool {
+        text.chars().count() <= Self::DESCRIPTION_MAX_CHARS && !text.contains('\0')
+    }
+
     /// The name that its secrets are sealed for.
     pub fn secret_name(id: EndpointId) -> String {
         format!("webhook endpoint {id}")

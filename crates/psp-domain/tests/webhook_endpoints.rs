@@ -86,8 +86,11 @@ async fn all_that_is_wrong_with_a_request_is_told_at_once() {
     let Case { memory, endpoints, .. } = case();
     let asked = NewEndpoint { url: "ftp://shop.example".into(), description: "x".repeat(501), ..new() };
     let Err(EndpointError::Invalid(faults)) = endpoints.create(customer(), asked).await else { panic!("it is wrong") };
-    assert_eq!(faults, [InvalidEndpoint::Url("must begin with https".into()), InvalidEndpoint::DescriptionTooLong]);
+    assert_eq!(faults, [InvalidEndpoint::Url("must begin with https".into()), InvalidEndpoint::Description]);
     assert!(faults.iter().map(InvalidEndpoint::field).eq(["url", "description"]));
+    let asked = NewEndpoint { description: "a\0b".into(), ..new() };
+    let refused = endpoints.create(customer(), asked).await;
+    assert!(matches!(refused, Err(EndpointError::Invalid(faults)) if faults == [InvalidEndpoint::Description]));
     let asked = NewEndpoint { description: "4111 1111 1111 1111".into(), ..new() };
     let refused = endpoints.create(customer(), asked).await;
     assert!(

@@ -49,9 +49,9 @@ pub enum InvalidEndpoint {
     /// Nothing may be delivered to this URL.
     #[error("{0}")]
     Url(String),
-    /// The description is too long.
-    #[error("must have at most {} characters", WebhookEndpoint::DESCRIPTION_MAX_CHARS)]
-    DescriptionTooLong,
+    /// The description is none that can be kept.
+    #[error("must have at most {} characters, none of them U+0000", WebhookEndpoint::DESCRIPTION_MAX_CHARS)]
+    Description,
     /// The description would be stored in the clear.
     #[error("must not be a card number")]
     DescriptionIsCardNumber,
@@ -62,7 +62,7 @@ impl InvalidEndpoint {
     pub const fn field(&self) -> &'static str {
         match self {
             Self::Url(_) => "url",
-            Self::DescriptionTooLong | Self::DescriptionIsCardNumber => "description",
+            Self::Description | Self::DescriptionIsCardNumber => "description",
         }
     }
 }
@@ -230,8 +230,8 @@ impl WebhookEndpoints {
             }
         });
         let description = patch.description.as_deref().unwrap_or_default();
-        if description.chars().count() > WebhookEndpoint::DESCRIPTION_MAX_CHARS {
-            faults.push(InvalidEndpoint::DescriptionTooLong);
+        if !WebhookEndpoint::is_description(description) {
+            faults.push(InvalidEndpoint::Description);
         } else if CardNumber::is_all_of(description) {
             faults.push(InvalidEndpoint::DescriptionIsCardNumber);
         }

@@ -81,6 +81,7 @@ async fn every_fault_of_an_endpoint_is_told_at_once() {
         ("events", json!(many)),
         ("description", json!(["x"])),
         ("description", json!("4111111111111111")),
+        ("description", json!("a\u{0}b")),
         ("status", json!("gone")),
     ] {
         assert_eq!(patch(&world, &id, &json!({ field: value })).await.faults(), [field], "{value}");
