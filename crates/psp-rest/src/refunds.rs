@@ -1,3 +1,6 @@
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -11,7 +14,8 @@ use psp_domain::usecases::{
 use psp_domain::{
     CustomerId, IdempotencyKey, IdempotencyRecord, Refund, RefundRefused, StoredAnswer, TransactionId, TransactionKind,
 };
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -25,13 +29,57 @@ use crate::request::{Customer, CustomerHeaders, Fields, OptionalJsonBytes, PathI
 use crate::state::App;
 use crate::transactions::{FAMILY, TransactionBody};
 
-#[derive(Deserialize)]
+/// The fields of the body. Where a field is unknown, or `amount` is null, all that is left must not be given back by mistake.
+#[derive(Default)]
 struct NewRefundFields<'b> {
-    #[serde(borrow)]
     amount: Option<&'b RawValue>,
+    /// The names that are no field's.
+    unknown: BTreeSet<Cow<'b, str>>,
 }
 
-/// How much is to be given back. The body may be left out.
+/// Borrows a name where it can: derived, text within options and tuples is copied.
+#[derive(Deserialize)]
+struct Name<'b>(#[serde(borrow)] Cow<'b, str>);
+
+impl<'de: 'b, 'b> Deserialize<'de> for NewRefundFields<'b> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(NewRefundFields::default())
+    }
+}
+
+impl<'de: 'b, 'b> Visitor<'de> for NewRefundFields<'b> {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut fields: A) -> Result<Self, A::Error> {
+        while let Some(Name(name)) = fields.next_key::<Name<'b>>()? {
+            let value: &'b RawValue = fields.next_value()?;
+            let is_new =
+                if name == "amount" { self.amount.replace(value).is_none() } else { self.unknown.insert(name) };
+            if !is_new {
+                return Err(A::Error::custom("a field comes twice"));
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// The longest name of an unknown field that is repeated.
+const MAX_NAME_LEN: usize = 64;
+/// The most unknown fields that are told.
+const MAX_UNKNOWN: usize = 20;
+
+/// The fault of an unknown field, named where its name may be repeated.
+fn unknown(name: &str) -> Fault {
+    let is_name = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+    let path = if name.len() <= MAX_NAME_LEN && name.bytes().all(is_name) { name } else { "" };
+    Fault { path: path.to_owned().into(), message: "is no field of a refund".into() }
+}
+
+/// How much is to be given back. The body may be left out. Unknown fields are refused.
 #[derive(ToSchema)]
 #[schema(as = NewRefund, example = json!({ "amount": 1000 }))]
 #[expect(dead_code, reason = "describes the body; `NewRefundFields` reads it")]
@@ -129,6 +177,7 @@ pub(crate) async fn create(
     let key = idempotency::key(&headers).map_err(|fault| fields.faults.push(fault)).ok().flatten();
     let body: NewRefundFields<'_> = object_after(&mut fields.faults, &body)?;
     let amount_minor = fields.optional("amount", body.amount, minor_amount);
+    fields.faults.extend(body.unknown.iter().take(MAX_UNKNOWN).map(|name| unknown(name)));
     let Some(customer) = customer.filter(|_| fields.faults.is_empty()) else {
         return Err(Problem::invalid(fields.faults));
     };
@@ -199,7 +248,7 @@ impl Asked {
 
 /// Asks for the refund in a task of its own, and keeps the answer with the key.
 async fn create_once(app: &App, asked: Asked, key: IdempotencyKey) -> Result<Answered, Problem> {
-    let flight = app.keys_in_flight.begin(&asked.customer, &key).ok_or_else(idempotency::in_flight)?;
+    let flight = app.keys_in_flight.begin_key(&asked.customer, &key)?;
     let request = IdempotentRequest { fingerprint: app.ports.fingerprints.fingerprint(&asked.canonical()).await?, key };
     let expires_at = app.options.clock.now() + CreateTransaction::KEY_LIFETIME;
     let (create, refund) = (Arc::clone(&app.ports.create), Arc::clone(&app.ports.refund));

@@ -106,6 +106,39 @@ async fn amounts_that_cannot_be_given_back_are_refused() {
 }
 
 #[tokio::test]
+async fn a_body_that_may_mean_a_part_gives_nothing_back() {
+    let (world, transaction) = world().await;
+    let refused = async |body: &str| {
+        let headers = [CUSTOMER, ("content-type", "application/json")];
+        let answer = world.send(&format!("/transactions/{}/refund", transaction.id), &headers, body.to_owned()).await;
+        answer.assert_problem(StatusCode::UNPROCESSABLE_ENTITY);
+        answer
+    };
+    for (body, faults) in [
+        (r#"{"amount":null}"#, &["amount"][..]),
+        (r#"{"amout":100}"#, &["amout"]),
+        (r#"{"Amount":100,"amount":0,"amount_":1}"#, &["Amount", "amount", "amount_"]),
+        (r#"{"amount":100,"reason":"broken"}"#, &["reason"]),
+        // Neither a number nor a long text is repeated.
+        (r#"{"4111111111111111":1,"am\u006funt":0}"#, &["", "amount"]),
+        (&format!(r#"{{"{}":1}}"#, "a".repeat(65)), &[""]),
+        // A field twice, or no object.
+        (r#"{"amount":100,"amount":100}"#, &[""]),
+        (r#"{"amout":100,"amout":100}"#, &[""]),
+        ("[100]", &[""]),
+        ("100", &[""]),
+        ("null", &[""]),
+    ] {
+        assert_eq!(refused(body).await.faults(), faults, "{body}");
+    }
+    let crowd: Vec<_> = (0..2_000).map(|number| format!(r#""{number}":1"#)).collect();
+    assert_eq!(refused(&format!("{{{}}}", crowd.join(","))).await.faults().len(), 20);
+    assert_eq!(world.get(&format!("/transactions/{}/refunds", transaction.id)).await.text, "[]");
+    let whole = refund(&world, transaction.id, Some(&json!({}))).await;
+    assert_eq!(whole.json()["refund"]["amount"], 2500);
+}
+
+#[tokio::test]
 async fn what_is_not_approved_or_was_given_back_cannot_be_refunded() {
     let (world, transaction) = world().await;
     let processing = world.created(&example()).await;
