@@ -1,5 +1,8 @@
+use std::ffi::OsString;
+
 use chrono::{DateTime, NaiveDate, Utc};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use psp_domain::{CallbackOutcome, CustomerId, EventKind, MessageId, QueueName};
 
@@ -32,6 +35,19 @@ pub(crate) struct Cli {
     pub(crate) command: Option<Command>,
     #[command(flatten)]
     pub(crate) settings: SettingArgs,
+}
+
+impl Cli {
+    /// Reads the arguments, and refuses those that do not go together.
+    pub(crate) fn read(line: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let cli = Self::try_parse_from(line)?;
+        match &cli.command {
+            Some(Command::Events(Events::Replay(args))) if args.delivered && args.to == ReplayTarget::Queue => {
+                Err(Self::command().error(ErrorKind::ArgumentConflict, "--delivered goes with --to webhook alone"))
+            }
+            _ => Ok(cli),
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -295,7 +311,7 @@ pub(crate) struct ReplayArgs {
     /// Of this customer only
     #[arg(long, value_name = "ID")]
     pub(crate) customer: Option<CustomerId>,
-    /// Where to: the customers' webhook endpoints, or the events' own queues
+    /// Where to: the customers' webhook endpoints, also those that were added after the events, or the events' own queues
     #[arg(long, value_enum, default_value = "webhook")]
     pub(crate) to: ReplayTarget,
     /// To webhooks: also what was delivered before
@@ -312,7 +328,7 @@ pub(crate) struct ReplayArgs {
 /// Where events are replayed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReplayTarget {
-    /// What failed to be delivered, or never was to be, is delivered
+    /// What failed to be delivered is delivered, and what never was to be, too: events from before an endpoint was there
     Webhook,
     /// Handlers see the events again
     Queue,
@@ -369,12 +385,20 @@ fn queue(name: &str) -> Result<QueueName, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory, Parser};
-
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(line.split(' '))
+        Cli::read(line.split(' '))
+    }
+
+    #[test]
+    fn only_deliveries_are_replayed_though_they_were_made() {
+        let replay = "psp events replay --from 2026-11-21T00:00:00Z --type order.paid";
+        for right in ["--delivered", "--to webhook --delivered", "--to queue"] {
+            assert!(parse(&format!("{replay} {right}")).is_ok(), "{right}");
+        }
+        let error = parse(&format!("{replay} --to queue --delivered")).err().unwrap();
+        assert_eq!((error.kind(), error.exit_code()), (ErrorKind::ArgumentConflict, 2), "{error}");
     }
 
     #[test]

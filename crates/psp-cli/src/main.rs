@@ -14,8 +14,6 @@ mod wiring;
 use std::io;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use cli::{Cli, Command};
 use settings::Settings;
 
@@ -26,7 +24,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const MISUSE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     match cli.command.unwrap_or(Command::Serve) {
         // Documents are printed whatever the configuration.
         Command::Openapi => report(commands::documents::openapi()),
