@@ -239,7 +239,9 @@ async fn measure(wiring: Arc<Wiring>, roles: Roles) {
     let mut ticks = tokio::time::interval(MEASURE);
     loop {
         ticks.tick().await;
+        // Turned off, deliveries wait, and nobody is to be alarmed of that.
         if roles.worker
+            && wiring.settings.webhook_reach.is_some()
             && let Ok(backlog) = wiring.store.deliveries.delivery_backlog(wiring.sources.clock.now()).await
         {
             record_backlog(&wiring, backlog);

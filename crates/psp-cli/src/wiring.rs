@@ -8,7 +8,7 @@ use psp_batch::{BatchOptions, BatchingStore};
 use psp_domain::ports::{
     AttemptStore, BalanceReader, CallbackStore, CardTokenStore, DeadLetters, DeliveryStore, EndpointStore, EventStore,
     GatewayStore, Health, IdempotencyStore, Leadership, OrderReader, Outbox, PayableReader, Queue, RefundStore,
-    RequestFingerprint, SealedCards, SettlementStore, Store, TransactionReader, UrlPolicy, VaultKeyStore,
+    RequestFingerprint, SealedCards, SettlementStore, Store, TransactionReader, VaultKeyStore,
 };
 use psp_domain::usecases::{
     AuthorizeTransaction, Callbacks, CancelOrder, CancelTransaction, CreateTransaction, OrderSaga, PlaceOrder,
@@ -23,7 +23,8 @@ use psp_sqlite::SqliteStore;
 use psp_sqs::SqsQueue;
 use psp_vault::{EnvelopeVault, FingerprintKey, KmsKeys, ReusedKeys};
 use psp_webhooks::{
-    ClientOptions, Deliverer, DeliveryOptions, DeliveryPorts, RandomSecrets, SystemResolver, UrlRules, WebhookClient,
+    ClientOptions, Deliverer, DeliveryOptions, DeliveryPorts, RandomSecrets, Reach, SystemResolver, UrlRules,
+    WebhookClient,
 };
 use psp_worker::{ConsumerOptions, GatedQueue, RetryPolicy, RetryingStore};
 use tokio::sync::OnceCell;
@@ -343,14 +344,13 @@ impl Wiring {
     }
 
     async fn webhook_endpoints(&self) -> anyhow::Result<WebhookEndpoints> {
-        let urls: Arc<dyn UrlPolicy> = match self.settings.webhook_reach {
-            Some(reach) => Arc::new(UrlRules { reach }),
-            None => Arc::new(NoWebhooks),
-        };
+        // Turned off, they may be changed for when they are turned on again.
+        let urls = UrlRules { reach: self.settings.webhook_reach.unwrap_or(Reach::Public) };
         Ok(WebhookEndpoints::new(
             Arc::clone(&self.store.endpoints),
+            Arc::clone(&self.store.keys),
             self.vault().await?,
-            urls,
+            Arc::new(urls),
             Arc::new(RandomSecrets::default()),
             self.sources.clone(),
         ))
@@ -455,6 +455,7 @@ impl Wiring {
             default_currency: self.settings.default_currency,
             default_gateway: self.built_in(),
             default_customer: self.settings.default_customer.clone(),
+            webhooks: self.settings.webhook_reach.is_some(),
             refuse_expired_cards: self.settings.refuse_expired_cards,
             max_in_flight: self.settings.max_in_flight,
             request_timeout: self.settings.request_timeout,
@@ -462,15 +463,6 @@ impl Wiring {
             ids: Arc::clone(&self.sources.ids),
         };
         Ok((ports, options))
-    }
-}
-
-/// Nothing is delivered from here.
-struct NoWebhooks;
-
-impl UrlPolicy for NoWebhooks {
-    fn check(&self, _url: &str) -> Result<String, String> {
-        Err("there are no webhooks here: PSP_WEBHOOK_REACH is none".to_owned())
     }
 }
 

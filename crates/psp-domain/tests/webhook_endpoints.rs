@@ -45,7 +45,8 @@ fn case() -> Case {
     let memory = Arc::new(Memory::new(clock.clone()));
     let sources = Sources { clock: clock.clone(), ids: Arc::new(UuidV7Generator) };
     let secrets = Arc::new(Numbered::default());
-    let endpoints = WebhookEndpoints::new(memory.clone(), Arc::new(PlainVault), Arc::new(Https), secrets, sources);
+    let endpoints =
+        WebhookEndpoints::new(memory.clone(), memory.clone(), Arc::new(PlainVault), Arc::new(Https), secrets, sources);
     Case { memory, clock, endpoints }
 }
 

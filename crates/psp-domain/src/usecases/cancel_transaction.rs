@@ -29,6 +29,8 @@ pub enum CancelOutcome {
     TooLate(TransactionStatus),
     /// There is no such transaction of this customer and kind.
     Unknown,
+    /// The idempotency key was used meanwhile: its answer counts. Nothing was written.
+    KeyTaken,
 }
 
 /// Why nothing could be cancelled.
@@ -84,7 +86,7 @@ impl CancelTransaction {
         Err(StoreError::Overloaded.into())
     }
 
-    /// `None` when the transaction changed meanwhile, or the idempotency key was taken.
+    /// `None` when the transaction changed meanwhile.
     async fn try_once(
         &self,
         customer: &CustomerId,
@@ -124,7 +126,12 @@ impl CancelTransaction {
             (ChangeSet::from(*next), CancelOutcome::Cancelled(Box::new(cancelled)))
         };
         change.idempotency = record(&outcome);
-        // What was applied before may be somebody else's, for another reason: it is looked at again.
-        Ok((self.store.apply(change).await? == Verdict::Applied).then_some(outcome))
+        let has_key = change.idempotency.is_some();
+        Ok(match self.store.apply(change).await? {
+            Verdict::Applied => Some(outcome),
+            Verdict::Duplicate if has_key => Some(CancelOutcome::KeyTaken),
+            // What was applied before may be somebody else's, for another reason: it is looked at again.
+            _ => None,
+        })
     }
 }

@@ -127,4 +127,30 @@ impl CreateTransaction {
     ) -> Result<Option<CreateOutcome>, CreateError> {
         Ok(once::replay(self.keys.as_ref(), self.sources.clock.as_ref(), customer, request).await?)
     }
+
+    /// Keeps the answer to a request that has had its effect, and gives what is to be told: the answer, or what another process
+    /// kept for that key meanwhile. For requests whose effect is written by itself: where the process ends in between, the same
+    /// request has the effect again.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn keep(
+        &self,
+        customer: &CustomerId,
+        request: &IdempotentRequest,
+        answer: StoredAnswer,
+    ) -> Result<CreateOutcome, StoreError> {
+        let record = IdempotencyRecord {
+            customer_id: customer.clone(),
+            key: request.key.clone(),
+            fingerprint: request.fingerprint,
+            answer: answer.clone(),
+            expires_at: self.sources.clock.now() + Self::KEY_LIFETIME,
+        };
+        if self.keys.keep(&record).await? {
+            return Ok(CreateOutcome::Created(answer));
+        }
+        let replayed = once::replay(self.keys.as_ref(), self.sources.clock.as_ref(), customer, request).await?;
+        Ok(replayed.unwrap_or(CreateOutcome::Created(answer)))
+    }
 }

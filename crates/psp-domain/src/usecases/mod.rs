@@ -10,6 +10,7 @@ mod once;
 mod order_saga;
 mod place_order;
 mod refund_transaction;
+mod sealed_answers;
 mod settle_payables;
 mod tokenize_card;
 mod webhook_endpoints;
@@ -24,7 +25,7 @@ pub use place_order::{PlaceOrder, PlaceOrderError};
 pub use refund_transaction::{RefundError, RefundOptions, RefundOutcome, RefundRequestOutcome, RefundTransaction};
 pub use settle_payables::{SettlePayables, SettlementRun, due_before};
 pub use tokenize_card::{TokenizeCard, TokenizeError};
-pub use webhook_endpoints::{EndpointError, EndpointPatch, InvalidEndpoint, NewEndpoint, WebhookEndpoints};
+pub use webhook_endpoints::{Answer, EndpointError, EndpointPatch, InvalidEndpoint, NewEndpoint, WebhookEndpoints};
 
 use std::sync::Arc;
 

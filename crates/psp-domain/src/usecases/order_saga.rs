@@ -137,9 +137,11 @@ impl OrderSaga {
         let Some(payment) = order.payment_id else { return Ok(OrderOutcome::Done) };
         match self.cancel.execute(&order.customer_id, TransactionKind::Payment, payment).await? {
             CancelOutcome::TooLate(status) if status.is_approved() => self.give_back(&order).await,
-            CancelOutcome::Cancelled(_) | CancelOutcome::Requested(_) | CancelOutcome::TooLate(_) => {
-                Ok(OrderOutcome::Done)
-            }
+            // No key is written with it.
+            CancelOutcome::Cancelled(_)
+            | CancelOutcome::Requested(_)
+            | CancelOutcome::TooLate(_)
+            | CancelOutcome::KeyTaken => Ok(OrderOutcome::Done),
             CancelOutcome::Unknown => Err(without_payment(payment).into()),
         }
     }

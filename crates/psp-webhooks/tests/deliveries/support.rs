@@ -117,6 +117,7 @@ impl Case {
         let (vault, rules) = (Arc::new(PlainVault), UrlRules { reach: Reach::Loopback });
         let endpoints = WebhookEndpoints::new(
             memory.clone(),
+            memory.clone(),
             vault.clone(),
             Arc::new(rules),
             Arc::new(RandomSecrets::default()),
