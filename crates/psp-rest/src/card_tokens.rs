@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::answers::{JsonBody, Keyed};
 use crate::creation::{self, Answered, Reading, in_task, lengths_and, stored, tokenize_problem};
 use crate::fields::CardFields;
-use crate::idempotency::{self, IdempotencyHeader};
+use crate::idempotency::IdempotencyHeader;
 use crate::payments::FAMILY;
 use crate::problem::{Fault, Problem};
 use crate::request::{JsonBytes, OptionalCustomerHeaders, customer_or_default};
@@ -133,7 +133,7 @@ fn read(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Asked, Problem> {
 
 /// Keeps the card in a task of its own, and the answer with its key.
 async fn keep_once(app: &App, asked: Asked, key: IdempotencyKey) -> Result<Answered, Problem> {
-    let flight = app.keys_in_flight.begin(&asked.customer, &key).ok_or_else(idempotency::in_flight)?;
+    let flight = app.keys_in_flight.begin_key(&asked.customer, &key)?;
     let request = IdempotentRequest { fingerprint: app.ports.fingerprints.fingerprint(&asked.canonical()).await?, key };
     let expires_at = app.options.clock.now() + CreateTransaction::KEY_LIFETIME;
     let (create, tokenize) = (Arc::clone(&app.ports.create), Arc::clone(&app.ports.tokenize));

@@ -17,8 +17,9 @@ use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use crate::format::Body;
-use crate::idempotency::{self, Flight};
+use crate::idempotency;
 use crate::page::JSON;
+use crate::payments::FAMILY;
 use crate::problem::{Fault, Problem};
 use crate::request::{Fields, not_a_card_number, object_after, parsed};
 use crate::state::App;
@@ -208,16 +209,16 @@ pub(crate) fn answered(outcome: CreateOutcome) -> Result<Answered, Problem> {
 /// Creates the transaction in a task of its own: a client that goes away, or the end of the request's time, must not land
 /// the key while the write is under way.
 async fn create_once(app: &App, asked: Asked, key: IdempotencyKey) -> Result<CreateOutcome, Problem> {
-    let flight = app.keys_in_flight.begin(&asked.new.customer_id, &key).ok_or_else(idempotency::in_flight)?;
+    let flight = app.keys_in_flight.begin_key(&asked.new.customer_id, &key)?;
     let fingerprint = app.ports.fingerprints.fingerprint(&asked.canonical()).await?;
     let (create, tokenize) = (Arc::clone(&app.ports.create), Arc::clone(&app.ports.tokenize));
     in_task(flight, async move { run(&create, &tokenize, asked, Some(IdempotentRequest { key, fingerprint })).await })
         .await
 }
 
-/// Does the work of a key in a task of its own, and lands the key at its end.
+/// Does work in a task of its own, and lands what is in flight, such as its key, at its end.
 pub(crate) async fn in_task<T: Send + 'static>(
-    flight: Flight,
+    flight: impl Send + 'static,
     work: impl Future<Output = Result<T, Problem>> + Send + 'static,
 ) -> Result<T, Problem> {
     let task = tokio::spawn(async move {
@@ -229,6 +230,31 @@ pub(crate) async fn in_task<T: Send + 'static>(
         Err(cancelled) => Problem::internal().because(cancelled),
     });
     done?
+}
+
+/// Does what a request with a key asks for in a task of its own, and keeps the answer afterwards. Where the process ends in between,
+/// the same request does it again, so that must do no harm.
+pub(crate) async fn do_once(
+    app: &App,
+    (customer, key): (CustomerId, IdempotencyKey),
+    canonical: &[u8],
+    work: impl Future<Output = Result<StoredAnswer, Problem>> + Send + 'static,
+) -> Result<Answered, Problem> {
+    let flight = app.keys_in_flight.begin_key(&customer, &key)?;
+    let request = IdempotentRequest { fingerprint: app.ports.fingerprints.fingerprint(canonical).await?, key };
+    let create = Arc::clone(&app.ports.create);
+    in_task(flight, async move {
+        let replay = async || create.replay(&customer, &request).await.map_err(problem(&FAMILY));
+        if let Some(outcome) = replay().await? {
+            return answered(outcome);
+        }
+        match work.await {
+            Ok(answer) => answered(create.keep(&customer, &request, answer).await?),
+            // Another process may have been first.
+            Err(refused) => replay().await?.map_or(Err(refused), answered),
+        }
+    })
+    .await
 }
 
 async fn run(

@@ -7,23 +7,32 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use psp_domain::ports::{Replay, ReplayTo};
-use psp_domain::{DeliveryAttempt, EndpointId, EndpointStatus, EventFilter, MessageId, WebhookDelivery};
+use psp_domain::{
+    CustomerId, DeliveryAttempt, EndpointId, EndpointStatus, EventFilter, MessageId, StoredAnswer, WebhookDelivery,
+    WebhookEndpoint,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
-use crate::answers::{Fields as InvalidFields, JsonBody, Missing, json};
+use crate::answers::{JsonBody, Missing, json};
+use crate::creation::{Answered, do_once, in_task, lengths_and, stored};
+use crate::events;
+use crate::idempotency::IdempotencyHeader;
 use crate::problem::{Fault, Problem, ProblemBody};
 use crate::request::{
-    CustomerOrDefault, Fields, JsonBytes, OptionalCustomerHeaders, OptionalJsonBytes, PathId, customer_or_default,
-    object_after, parsed, text, time,
+    CustomerOrDefault, Fields, JsonBytes, OptionalCustomerHeaders, OptionalJsonBytes, PathId, object_after, parsed,
+    text, time,
 };
 use crate::state::App;
-use crate::{events, webhook_endpoints};
+use crate::webhook_endpoints::{self, customer_and_key};
 
-/// The most events that one request delivers anew.
-const REDELIVER_MAX: u32 = 10_000;
+/// How many events are delivered anew with one write: other writes come in between.
+const RECOVERED_AT_ONCE: u32 = 1_000;
+/// The most such writes of one request.
+const RECOVERING_WRITES: u32 = 10;
 
 #[derive(ToSchema)]
 #[schema(as = DeliveryStatus, rename_all = "snake_case")]
@@ -153,19 +162,19 @@ pub(crate) struct RedeliveredBody {
 
 /// Deliver an event again.
 ///
-/// The schedule of attempts starts anew, at once, whether it was delivered before or not. An `Idempotency-Key` is ignored: a
-/// receiver knows a repetition by the event's id.
+/// The schedule of attempts starts anew, at once, whether it was delivered before or not.
 #[utoipa::path(
     post,
     path = "/events/{id}/redeliver",
     tag = "webhooks",
     operation_id = "redeliverEvent",
-    params(OptionalCustomerHeaders, ("id" = Uuid, Path, description = "The event")),
+    params(OptionalCustomerHeaders, IdempotencyHeader, ("id" = Uuid, Path, description = "The event")),
     request_body = Option<RedeliverySchema>,
     responses(
         (status = 202, description = "Durable", body = RedeliveredBody),
-        (status = 409, description = "No enabled endpoint asks for it", body = ProblemBody, content_type = "application/problem+json"),
-        JsonBody, InvalidFields, Missing,
+        (status = 409, description = "No enabled endpoint asks for it, or the one that is named is disabled, or webhooks are turned off here: the problem's `type` tells which; or the first request with this key is still in flight", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "Invalid fields or headers, all of them; or the key came with another request before", body = ProblemBody, content_type = "application/problem+json"),
+        JsonBody, Missing,
     )
 )]
 pub(crate) async fn redeliver(
@@ -175,24 +184,66 @@ pub(crate) async fn redeliver(
     OptionalJsonBytes(body): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
     let mut fields = Fields::default();
-    let customer = customer_or_default(&app, &headers).map_err(|fault| fields.faults.push(fault)).ok();
+    let (customer, key) = customer_and_key(&app, &headers, &mut fields);
     let body: RedeliveryFields<'_> = object_after(&mut fields.faults, &body)?;
-    let endpoint: Option<EndpointId> =
+    let endpoint_id: Option<EndpointId> =
         fields.optional("endpoint_id", body.endpoint_id, |json| parsed(json).map_err(|_: String| "must be an id"));
     let Some(customer) = customer.filter(|_| fields.faults.is_empty()) else {
         return Err(Problem::invalid(fields.faults));
     };
-    let event = events::one(&app, &customer, MessageId(id)).await?;
-    if let Some(endpoint) = endpoint
-        && app.ports.endpoints.find_endpoint(&customer, endpoint).await?.is_none()
-    {
-        return Err(Problem::invalid(vec![Fault::new("endpoint_id", "must be a webhook endpoint of yours")]));
+    let asked = Redelivery { customer, event_id: MessageId(id), endpoint_id };
+    let Some(key) = key else {
+        return Answered { answer: asked.begin(&app).await?, is_replayed: false }.into_json();
+    };
+    let (keyed, canonical, work) = ((asked.customer.clone(), key), asked.canonical(), Arc::clone(&app));
+    do_once(&app, keyed, &canonical, async move { asked.begin(&work).await }).await?.into_json()
+}
+
+/// 409 where nothing is delivered from here.
+pub(crate) fn refuse_where_turned_off(app: &App) -> Result<(), Problem> {
+    let refused = || Problem::new(StatusCode::CONFLICT, "webhooks-off", "webhooks are turned off here");
+    app.options.webhooks.then_some(()).ok_or_else(refused)
+}
+
+/// A redelivery that has no faults of its own.
+struct Redelivery {
+    customer: CustomerId,
+    event_id: MessageId,
+    endpoint_id: Option<EndpointId>,
+}
+
+impl Redelivery {
+    /// A form of the request that equal requests share and different ones do not.
+    fn canonical(&self) -> Zeroizing<Vec<u8>> {
+        let endpoint = self.endpoint_id.as_ref().map_or(&[][..], |id| id.0.as_bytes());
+        lengths_and(&[b"POST /events/{id}/redeliver", self.event_id.0.as_bytes(), endpoint])
     }
-    let now = app.options.clock.now();
-    match app.ports.deliveries.redeliver(&customer, event.id, endpoint, now).await? {
-        0 => Err(Problem::new(StatusCode::CONFLICT, "no-endpoint", "no enabled webhook endpoint asks for the event")),
-        deliveries => json(StatusCode::ACCEPTED, &RedeliveredBody { deliveries }),
+
+    async fn begin(&self, app: &App) -> Result<StoredAnswer, Problem> {
+        refuse_where_turned_off(app)?;
+        let event = events::one(app, &self.customer, self.event_id).await?;
+        if let Some(id) = self.endpoint_id {
+            let Some(endpoint) = app.ports.endpoints.find_endpoint(&self.customer, id).await? else {
+                return Err(Problem::invalid(vec![Fault::new("endpoint_id", "must be a webhook endpoint of yours")]));
+            };
+            refuse_disabled(&endpoint)?;
+        }
+        let now = app.options.clock.now();
+        match app.ports.deliveries.redeliver(&self.customer, event.id, self.endpoint_id, now).await? {
+            0 => {
+                let detail = "no enabled webhook endpoint asks for the event";
+                Err(Problem::new(StatusCode::CONFLICT, "no-endpoint", detail))
+            }
+            deliveries => Ok(stored(StatusCode::ACCEPTED, &RedeliveredBody { deliveries })),
+        }
     }
+}
+
+/// 409 where nothing is delivered to an endpoint.
+fn refuse_disabled(endpoint: &WebhookEndpoint) -> Result<(), Problem> {
+    let detail = "the webhook endpoint is disabled: enable it first";
+    let refused = || Problem::new(StatusCode::CONFLICT, "endpoint-disabled", detail);
+    (endpoint.status == EndpointStatus::Enabled).then_some(()).ok_or_else(refused)
 }
 
 #[derive(Deserialize)]
@@ -231,18 +282,19 @@ pub(crate) struct RecoveredBody {
 /// Deliver to a webhook endpoint again what happened since then.
 ///
 /// Every event that it asks for, oldest first, whether it was delivered or not; but what waits to be delivered stays as it is.
-/// At most 10,000 events a request. An `Idempotency-Key` is ignored: a receiver knows a repetition by the event's id.
+/// At most 10,000 events a request, and one such request of a customer at a time.
 #[utoipa::path(
     post,
     path = "/webhook_endpoints/{id}/redeliver",
     tag = "webhooks",
     operation_id = "recoverWebhookEndpoint",
-    params(OptionalCustomerHeaders, ("id" = Uuid, Path, description = "The webhook endpoint")),
+    params(OptionalCustomerHeaders, IdempotencyHeader, ("id" = Uuid, Path, description = "The webhook endpoint")),
     request_body = RecoverySchema,
     responses(
         (status = 202, description = "Durable", body = RecoveredBody),
-        (status = 409, description = "It is disabled", body = ProblemBody, content_type = "application/problem+json"),
-        JsonBody, InvalidFields, Missing,
+        (status = 409, description = "It is disabled, or another such request of the customer is under way, or webhooks are turned off here: the problem's `type` tells which; or the first request with this key is still in flight", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "Invalid fields or headers, all of them; or the key came with another request before", body = ProblemBody, content_type = "application/problem+json"),
+        JsonBody, Missing,
     )
 )]
 pub(crate) async fn recover(
@@ -252,7 +304,7 @@ pub(crate) async fn recover(
     JsonBytes(body): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut fields = Fields::default();
-    let customer = customer_or_default(&app, &headers).map_err(|fault| fields.faults.push(fault)).ok();
+    let (customer, key) = customer_and_key(&app, &headers, &mut fields);
     let body: RecoveryFields<'_> = object_after(&mut fields.faults, &body)?;
     let since = fields.required("since", body.since, |json| text(json).and_then(|text| Ok(time(&text)?)));
     let after: Option<MessageId> =
@@ -260,21 +312,68 @@ pub(crate) async fn recover(
     let (Some(customer), Some(since), true) = (customer, since, fields.faults.is_empty()) else {
         return Err(Problem::invalid(fields.faults));
     };
-    let endpoint =
-        app.ports.endpoints.find_endpoint(&customer, EndpointId(id)).await?.ok_or_else(webhook_endpoints::missing)?;
-    if endpoint.status == EndpointStatus::Disabled {
-        let detail = "the webhook endpoint is disabled: enable it first";
-        return Err(Problem::new(StatusCode::CONFLICT, "endpoint-disabled", detail));
-    }
-    let filter = EventFilter {
-        customer_id: Some(customer),
-        kinds: endpoint.events,
-        from: Some(since),
-        ..EventFilter::default()
+    let asked = Recovery { customer, endpoint_id: EndpointId(id), since, after };
+    let (customer, canonical, work) = (asked.customer.clone(), asked.canonical(), Arc::clone(&app));
+    let recovering = async move { asked.begin(&work).await };
+    let answered = match key {
+        Some(key) => do_once(&app, (customer, key), &canonical, recovering).await?,
+        // A client that goes away, and comes again, must not have it done twice at once.
+        None => Answered { answer: in_task((), recovering).await?, is_replayed: false },
     };
-    let to = ReplayTo::Webhooks { delivered: true, endpoint_id: Some(endpoint.id) };
-    let replay = Replay { to, is_dry_run: false, now: app.options.clock.now() };
-    let replayed = app.ports.events.replay_events(&filter, replay, after, REDELIVER_MAX).await?;
-    let next = replayed.last.map(|last| last.0);
-    json(StatusCode::ACCEPTED, &RecoveredBody { events: replayed.events, deliveries: replayed.replayed, next })
+    answered.into_json()
+}
+
+/// A recovery that has no faults of its own.
+struct Recovery {
+    customer: CustomerId,
+    endpoint_id: EndpointId,
+    since: DateTime<Utc>,
+    after: Option<MessageId>,
+}
+
+impl Recovery {
+    /// A form of the request that equal requests share and different ones do not.
+    fn canonical(&self) -> Zeroizing<Vec<u8>> {
+        let since = self.since.to_rfc3339();
+        let after = self.after.as_ref().map_or(&[][..], |id| id.0.as_bytes());
+        let route = b"POST /webhook_endpoints/{id}/redeliver";
+        lengths_and(&[route, self.endpoint_id.0.as_bytes(), since.as_bytes(), after])
+    }
+
+    /// Writes in small parts, and for each customer in one place of the process: payments must not wait for it.
+    async fn begin(self, app: &App) -> Result<StoredAnswer, Problem> {
+        refuse_where_turned_off(app)?;
+        let found = app.ports.endpoints.find_endpoint(&self.customer, self.endpoint_id).await?;
+        let endpoint = found.ok_or_else(webhook_endpoints::missing)?;
+        refuse_disabled(&endpoint)?;
+        let _place = app.recoveries.begin(self.customer.clone()).ok_or_else(recovery_in_flight)?;
+        let filter = EventFilter {
+            customer_id: Some(self.customer),
+            kinds: endpoint.events,
+            from: Some(self.since),
+            ..EventFilter::default()
+        };
+        let to = ReplayTo::Webhooks { delivered: true, endpoint_id: Some(endpoint.id) };
+        let replay = Replay { to, is_dry_run: false, now: app.options.clock.now() };
+        let (mut body, mut after) = (RecoveredBody { events: 0, deliveries: 0, next: None }, self.after);
+        for _ in 0..RECOVERING_WRITES {
+            let replayed = app.ports.events.replay_events(&filter, replay, after, RECOVERED_AT_ONCE).await?;
+            body.events += replayed.events;
+            body.deliveries += replayed.replayed;
+            after = replayed.last;
+            if after.is_none() {
+                break;
+            }
+        }
+        body.next = after.map(|last| last.0);
+        Ok(stored(StatusCode::ACCEPTED, &body))
+    }
+}
+
+/// 409: the customer has this done already.
+fn recovery_in_flight() -> Problem {
+    let detail =
+        "what happened is being delivered anew to an endpoint of yours just now; ask again when that has ended";
+    let problem = Problem::new(StatusCode::CONFLICT, "redelivery-in-flight", detail);
+    Problem { retry_after_seconds: Some(1), ..problem }
 }

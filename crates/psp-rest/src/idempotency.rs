@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::{HeaderMap, HeaderName, StatusCode};
@@ -47,7 +48,7 @@ pub(crate) fn reused() -> Problem {
 }
 
 /// 409: this process is still working on the key's first request.
-pub(crate) fn in_flight() -> Problem {
+fn in_flight() -> Problem {
     let detail = "the first request with this Idempotency-Key is still in flight";
     let problem = Problem::new(StatusCode::CONFLICT, "in-flight", detail);
     Problem { retry_after_seconds: Some(1), ..problem }
@@ -72,29 +73,47 @@ fn unquoted(text: &str) -> Option<Cow<'_, str>> {
     Some(content.into())
 }
 
-/// The keys whose first request this process is still working on. Other processes are kept apart by the store's unique
+/// What this process is still working on, such as the first requests of keys. Other processes are kept apart by the store's unique
 /// key: they wait for the commit and replay its answer.
-#[derive(Default, Clone)]
-pub(crate) struct InFlight(Arc<Mutex<HashSet<(CustomerId, IdempotencyKey)>>>);
+pub(crate) struct InFlight<K: Eq + Hash>(Arc<Mutex<HashSet<K>>>);
 
-/// A key in flight; landed on drop.
-pub(crate) struct Flight {
-    keys: InFlight,
-    key: (CustomerId, IdempotencyKey),
-}
-
-impl InFlight {
-    /// `None` when the key is in flight already.
-    pub(crate) fn begin(&self, customer: &CustomerId, key: &IdempotencyKey) -> Option<Flight> {
-        let key = (customer.clone(), key.clone());
-        let fresh = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
-        fresh.then(|| Flight { keys: self.clone(), key })
+impl<K: Eq + Hash> Default for InFlight<K> {
+    fn default() -> Self {
+        Self(Arc::default())
     }
 }
 
-impl Drop for Flight {
+/// Work in flight; landed on drop.
+pub(crate) struct Flight<K: Eq + Hash> {
+    all: Arc<Mutex<HashSet<K>>>,
+    one: K,
+}
+
+impl<K: Eq + Hash + Clone> InFlight<K> {
+    /// `None` when it is in flight already.
+    pub(crate) fn begin(&self, one: K) -> Option<Flight<K>> {
+        let fresh = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(one.clone());
+        fresh.then(|| Flight { all: Arc::clone(&self.0), one })
+    }
+}
+
+/// The keys whose first request this process is still working on.
+pub(crate) type KeysInFlight = InFlight<(CustomerId, IdempotencyKey)>;
+
+impl KeysInFlight {
+    /// The key in flight, or the 409 of one that is already.
+    pub(crate) fn begin_key(
+        &self,
+        customer: &CustomerId,
+        key: &IdempotencyKey,
+    ) -> Result<Flight<(CustomerId, IdempotencyKey)>, Problem> {
+        self.begin((customer.clone(), key.clone())).ok_or_else(in_flight)
+    }
+}
+
+impl<K: Eq + Hash> Drop for Flight<K> {
     fn drop(&mut self) {
-        self.keys.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.one);
     }
 }
 

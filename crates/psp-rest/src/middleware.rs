@@ -35,6 +35,7 @@ pub(crate) async fn observe(State(app): State<Arc<App>>, mut request: Request, n
     let customer = request.headers().get(CUSTOMER_HEADER).cloned();
     let format = Format::of_problems(route, request.headers());
     let response = match InFlightPlace::take(&app, is_probe(route)) {
+        _ if is_delivery(&request) && !is_probe(route) => delivered().into_response(),
         Some(_place) => run(&app, request, next, &id).await,
         None => Problem::unavailable("overloaded", "too many requests at once").into_response(),
     };
@@ -59,6 +60,16 @@ pub(crate) async fn observe(State(app): State<Arc<App>>, mut request: Request, n
 /// Probes are answered however many requests there are: a busy process must not be restarted for being busy.
 fn is_probe(route: &str) -> bool {
     matches!(route, "/_liveness_check_" | "/_readiness_check_" | "/metrics")
+}
+
+/// Whether the request is the delivery of a webhook. A webhook endpoint that points here would have psp act in the name of the
+/// configured customer, and deliver to itself again and again what that brings about.
+fn is_delivery(request: &Request) -> bool {
+    request.headers().contains_key("webhook-id")
+}
+
+fn delivered() -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "webhook-delivery", "deliveries of webhooks (`webhook-id`) are not taken here")
 }
 
 /// Runs the request within its time; a panic is a 500.
@@ -218,7 +229,7 @@ const ROUTES: [(Method, &str); 40] = [
     (Method::GET, "/_readiness_check_"),
 ];
 
-const STATUSES: [u16; 17] = [200, 201, 202, 204, 307, 400, 401, 404, 405, 406, 409, 413, 415, 422, 431, 500, 503];
+const STATUSES: [u16; 18] = [200, 201, 202, 204, 307, 400, 401, 403, 404, 405, 406, 409, 413, 415, 422, 431, 500, 503];
 
 /// The method as a label; the row of everything else stands for all of them.
 fn label(method: &Method) -> String {

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use crate::answers::{JsonBody, Keyed, Missing, Parameters, json};
 use crate::creation::{Reading, answered, in_task, lengths_and, stored};
 use crate::fields::{MajorAmount, cardless_method, major_amount_schema, number};
-use crate::idempotency::{self, IdempotencyHeader};
+use crate::idempotency::IdempotencyHeader;
 use crate::page::{ListRequestOrDefault, PageMeta, PageQuery};
 use crate::payments::FAMILY;
 use crate::problem::{Fault, Problem, ProblemBody};
@@ -179,7 +179,7 @@ pub(crate) async fn create(
 
 /// Places the order in a task of its own, and keeps the answer with the key.
 async fn create_once(app: &App, new: NewOrder, key: IdempotencyKey) -> Result<CreateOutcome, Problem> {
-    let flight = app.keys_in_flight.begin(&new.customer_id, &key).ok_or_else(idempotency::in_flight)?;
+    let flight = app.keys_in_flight.begin_key(&new.customer_id, &key)?;
     let request = IdempotentRequest { fingerprint: app.ports.fingerprints.fingerprint(&canonical(&new)).await?, key };
     let place = Arc::clone(&app.ports.place_order);
     in_task(flight, async move { place.execute(&new, Some(request), answer).await.map_err(problem) }).await

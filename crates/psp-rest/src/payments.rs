@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
+use psp_domain::ports::StoreError;
 use psp_domain::usecases::{CancelError, CancelOutcome, CreateTransaction, IdempotentRequest};
 use psp_domain::{
     CardBrand, CustomerId, IdempotencyKey, IdempotencyRecord, PaymentMethod, StoredAnswer, Transaction, TransactionId,
@@ -275,14 +276,14 @@ async fn cancel_once(
     id: TransactionId,
     key: IdempotencyKey,
 ) -> Result<Answered, Problem> {
-    let flight = app.keys_in_flight.begin(&customer, &key).ok_or_else(idempotency::in_flight)?;
+    let flight = app.keys_in_flight.begin_key(&customer, &key)?;
     let canonical = lengths_and(&[b"POST /api/v1/payments/{id}/cancel", id.0.as_bytes()]);
     let request = IdempotentRequest { fingerprint: app.ports.fingerprints.fingerprint(&canonical).await?, key };
     let expires_at = app.options.clock.now() + CreateTransaction::KEY_LIFETIME;
     let (create, cancel) = (Arc::clone(&app.ports.create), Arc::clone(&app.ports.cancel));
     in_task(flight, async move {
-        let before = create.replay(&customer, &request).await.map_err(creation::problem(&FAMILY))?;
-        if let Some(outcome) = before {
+        let replay = async || create.replay(&customer, &request).await.map_err(creation::problem(&FAMILY));
+        if let Some(outcome) = replay().await? {
             return creation::answered(outcome);
         }
         let record = |outcome: &CancelOutcome| {
@@ -291,8 +292,11 @@ async fn cancel_once(
             Some(IdempotencyRecord { customer_id, key, fingerprint: request.fingerprint, answer, expires_at })
         };
         let outcome = cancel.execute_once(&customer, TransactionKind::Payment, id, record).await;
-        let answer = cancellation(&outcome.map_err(cancel_problem)?)?;
-        Ok(Answered { answer, is_replayed: false })
+        match cancellation(&outcome.map_err(cancel_problem)?) {
+            Ok(answer) => Ok(Answered { answer, is_replayed: false }),
+            // Another process may have been first.
+            Err(refused) => replay().await?.map_or(Err(refused), creation::answered),
+        }
     })
     .await
 }
@@ -306,6 +310,8 @@ fn cancellation(outcome: &CancelOutcome) -> Result<StoredAnswer, Problem> {
             return Err(Problem::new(StatusCode::CONFLICT, "too-late", detail));
         }
         CancelOutcome::Unknown => return Err(missing()),
+        // Its record may expire before it is read: the client may simply ask again.
+        CancelOutcome::KeyTaken => return Err(StoreError::Overloaded.into()),
     };
     let body = CancellationBody { id: transaction.id.0, status: status(transaction.status), message };
     Ok(stored(StatusCode::ACCEPTED, &body))

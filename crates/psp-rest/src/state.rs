@@ -14,7 +14,7 @@ use psp_domain::usecases::{
 use psp_domain::{Currency, CustomerId, GatewayRecord};
 
 use crate::health::Checks;
-use crate::idempotency::InFlight;
+use crate::idempotency::{InFlight, KeysInFlight};
 use crate::middleware::RequestMetrics;
 
 /// What the routes need of the world.
@@ -71,6 +71,8 @@ pub struct RestOptions {
     pub default_gateway: GatewayRecord,
     /// Whose payments, deposits and withdrawals are that name no customer.
     pub default_customer: CustomerId,
+    /// Whether webhooks are delivered; otherwise there are no new endpoints, and nothing is delivered anew.
+    pub webhooks: bool,
     /// Whether a card whose expiry has passed is refused (422); otherwise that is the issuer's to judge.
     pub refuse_expired_cards: bool,
     /// The most requests at once; one more is answered 503.
@@ -89,7 +91,9 @@ pub(crate) struct App {
     pub(crate) health: Checks,
     pub(crate) options: RestOptions,
     pub(crate) prometheus: Option<PrometheusHandle>,
-    pub(crate) keys_in_flight: InFlight,
+    pub(crate) keys_in_flight: KeysInFlight,
+    /// Customers who have what happened delivered anew just now.
+    pub(crate) recoveries: InFlight<CustomerId>,
     pub(crate) requests_in_flight: AtomicUsize,
     pub(crate) metrics: RequestMetrics,
 }
@@ -102,7 +106,8 @@ impl App {
             health,
             options,
             prometheus,
-            keys_in_flight: InFlight::default(),
+            keys_in_flight: KeysInFlight::default(),
+            recoveries: InFlight::default(),
             requests_in_flight: AtomicUsize::new(0),
             metrics: RequestMetrics::new(),
         }

@@ -6,15 +6,21 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use psp_domain::usecases::{EndpointError, EndpointPatch, InvalidEndpoint, NewEndpoint};
-use psp_domain::{CustomerId, EndpointId, EndpointStatus, EventKind, WebhookEndpoint, WebhookSecret};
+use psp_domain::usecases::{EndpointError, EndpointPatch, IdempotentRequest, InvalidEndpoint, NewEndpoint};
+use psp_domain::{
+    CustomerId, EndpointId, EndpointStatus, EventKind, IdempotencyKey, StoredAnswer, WebhookEndpoint, WebhookSecret,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
-use crate::answers::{Fields as InvalidFields, JsonBody, Missing, Parameters, json};
+use crate::answers::{Fields as InvalidFields, JsonBody, Keyed, Missing, Parameters, json};
+use crate::creation::{Answered, answered, in_task, lengths_and, stored};
+use crate::deliveries;
 use crate::events::kinds_schema;
+use crate::idempotency::{self, IdempotencyHeader};
 use crate::page::{ListRequestOrDefault, PageQuery};
 use crate::problem::{Fault, Problem, ProblemBody};
 use crate::request::{
@@ -132,19 +138,20 @@ impl<'e> EndpointBody<'e> {
 
 /// Add a webhook endpoint.
 ///
-/// Its secret is shown in this answer and never again. An `Idempotency-Key` is refused: the answer would be kept with it, and
-/// its secret in the clear. Of an answer that was lost, delete the endpoint or rotate its secret.
+/// Its secret is shown in this answer and never again, but to the same request with the same `Idempotency-Key`: the answer is kept
+/// with it, sealed.
 #[utoipa::path(
     post,
     path = "/webhook_endpoints",
     tag = "webhooks",
     operation_id = "createWebhookEndpoint",
-    params(OptionalCustomerHeaders),
+    params(OptionalCustomerHeaders, IdempotencyHeader),
     request_body = NewEndpointSchema,
     responses(
         (status = 201, description = "Durable", body = EndpointBody),
-        (status = 409, description = "There are 20 webhook endpoints", body = ProblemBody, content_type = "application/problem+json"),
-        JsonBody, InvalidFields,
+        (status = 409, description = "There are 20 webhook endpoints; or webhooks are turned off here; or the first request with this key is still in flight", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "Invalid fields or headers, all of them; or the key came with another request before", body = ProblemBody, content_type = "application/problem+json"),
+        JsonBody,
     )
 )]
 pub(crate) async fn create(
@@ -153,7 +160,7 @@ pub(crate) async fn create(
     JsonBytes(body): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut fields = Fields::default();
-    let customer = customer_of_secret(&app, &headers, &mut fields);
+    let (customer, key) = customer_and_key(&app, &headers, &mut fields);
     let body: EndpointFields<'_> = object_after(&mut fields.faults, &body)?;
     if body.url.is_none() {
         fields.faults.push(Fault::new("url", "is required"));
@@ -162,10 +169,36 @@ pub(crate) async fn create(
     let (Some(customer), Some(url), true) = (customer, asked.url, fields.faults.is_empty()) else {
         return Err(Problem::invalid(fields.faults));
     };
+    deliveries::refuse_where_turned_off(&app)?;
     let (events, description) = (asked.events.unwrap_or_default(), asked.description.unwrap_or_default());
     let new = NewEndpoint { url, events, description };
-    let (endpoint, secret) = app.ports.keep_endpoints.create(customer, new).await.map_err(problem)?;
-    json(StatusCode::CREATED, &EndpointBody::new(&endpoint, app.options.clock.now()).with_secret(&secret))
+    let answer = shown_once(&app, StatusCode::CREATED);
+    let Some(key) = key else {
+        let (endpoint, secret) = app.ports.keep_endpoints.create(customer, new).await.map_err(problem)?;
+        return Answered { answer: answer(&endpoint, &secret), is_replayed: false }.into_json();
+    };
+    let flight = app.keys_in_flight.begin_key(&customer, &key)?;
+    let request = IdempotentRequest { fingerprint: app.ports.fingerprints.fingerprint(&canonical(&new)).await?, key };
+    let endpoints = Arc::clone(&app.ports.keep_endpoints);
+    let created =
+        in_task(flight, async move { endpoints.create_once(&customer, new, &request, &answer).await.map_err(problem) });
+    answered(created.await?)?.into_json()
+}
+
+/// Renders an answer that shows a new secret.
+fn shown_once(app: &App, status: StatusCode) -> impl Fn(&WebhookEndpoint, &WebhookSecret) -> StoredAnswer + use<> {
+    let now = app.options.clock.now();
+    move |endpoint, secret| stored(status, &EndpointBody::new(endpoint, now).with_secret(secret))
+}
+
+/// A form of the request that equal requests share and different ones do not.
+fn canonical(new: &NewEndpoint) -> Zeroizing<Vec<u8>> {
+    let mut kinds = new.events.clone();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let kinds = kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(",");
+    let texts = [new.url.as_bytes(), kinds.as_bytes(), new.description.as_bytes()];
+    lengths_and(&[&[b"POST /webhook_endpoints".as_slice()], &texts[..]].concat())
 }
 
 /// A customer's webhook endpoints, newest first.
@@ -254,15 +287,15 @@ pub(crate) async fn delete(
 
 /// Give a webhook endpoint another secret.
 ///
-/// It is shown in this answer and never again. The one before it signs, too, for 24 hours. An `Idempotency-Key` is refused, as by
-/// the endpoint's creation.
+/// It is shown in this answer and never again, but to the same request with the same `Idempotency-Key`. The one before it signs,
+/// too, for 24 hours.
 #[utoipa::path(
     post,
     path = "/webhook_endpoints/{id}/rotate_secret",
     tag = "webhooks",
     operation_id = "rotateWebhookSecret",
-    params(OptionalCustomerHeaders, ("id" = Uuid, Path, description = "The webhook endpoint")),
-    responses((status = 200, description = "Durable", body = EndpointBody), InvalidFields, Missing)
+    params(OptionalCustomerHeaders, IdempotencyHeader, ("id" = Uuid, Path, description = "The webhook endpoint")),
+    responses((status = 200, description = "Durable", body = EndpointBody), Keyed, Missing)
 )]
 pub(crate) async fn rotate_secret(
     State(app): State<Arc<App>>,
@@ -270,26 +303,38 @@ pub(crate) async fn rotate_secret(
     PathId(id): PathId,
 ) -> Result<Response, Problem> {
     let mut fields = Fields::default();
-    let customer = customer_of_secret(&app, &headers, &mut fields);
+    let (customer, key) = customer_and_key(&app, &headers, &mut fields);
     let Some(customer) = customer.filter(|_| fields.faults.is_empty()) else {
         return Err(Problem::invalid(fields.faults));
     };
-    let rotated = app.ports.keep_endpoints.rotate_secret(&customer, EndpointId(id)).await.map_err(problem)?;
-    let (endpoint, secret) = rotated.ok_or_else(missing)?;
-    json(StatusCode::OK, &EndpointBody::new(&endpoint, app.options.clock.now()).with_secret(&secret))
+    let (id, answer) = (EndpointId(id), shown_once(&app, StatusCode::OK));
+    let Some(key) = key else {
+        let rotated = app.ports.keep_endpoints.rotate_secret(&customer, id).await.map_err(problem)?;
+        let (endpoint, secret) = rotated.ok_or_else(missing)?;
+        return Answered { answer: answer(&endpoint, &secret), is_replayed: false }.into_json();
+    };
+    let flight = app.keys_in_flight.begin_key(&customer, &key)?;
+    let canonical = lengths_and(&[b"POST /webhook_endpoints/{id}/rotate_secret", id.0.as_bytes()]);
+    let request = IdempotentRequest { fingerprint: app.ports.fingerprints.fingerprint(&canonical).await?, key };
+    let endpoints = Arc::clone(&app.ports.keep_endpoints);
+    let rotated = in_task(flight, async move {
+        endpoints.rotate_secret_once(&customer, id, &request, &answer).await.map_err(problem)
+    });
+    answered(rotated.await?.ok_or_else(missing)?)?.into_json()
 }
 
-/// The customer of a request whose answer holds a secret, which must not be kept with an idempotency key.
-fn customer_of_secret(app: &App, headers: &HeaderMap, fields: &mut Fields) -> Option<CustomerId> {
-    if headers.contains_key("idempotency-key") {
-        let message = "is not taken here: the answer, which holds a secret, would be kept with it";
-        fields.faults.push(Fault::new("idempotency-key", message));
-    }
+/// Whose request it is, and its key.
+pub(crate) fn customer_and_key(
+    app: &App,
+    headers: &HeaderMap,
+    fields: &mut Fields,
+) -> (Option<CustomerId>, Option<IdempotencyKey>) {
     let customer = customer_or_default(app, headers).and_then(|customer| {
         not_a_card_number("x-customer-id", customer.as_str())?;
         Ok(customer)
     });
-    customer.map_err(|fault| fields.faults.push(fault)).ok()
+    let customer = customer.map_err(|fault| fields.faults.push(fault)).ok();
+    (customer, idempotency::key(headers).map_err(|fault| fields.faults.push(fault)).ok().flatten())
 }
 
 /// What a body asks for as far as it can be read; its faults are gathered.
@@ -342,6 +387,11 @@ fn problem(error: EndpointError) -> Problem {
         EndpointError::Invalid(faults) => Problem::invalid(faults.iter().map(fault).collect()),
         EndpointError::TooMany => Problem::new(StatusCode::CONFLICT, "too-many-endpoints", error.to_string()),
         EndpointError::Vault(error) => error.into(),
+        EndpointError::SealedAnswer(error) => {
+            let detail = "the request was carried out before, and its answer, which holds a secret, does not open now; rotate the \
+                          endpoint's secret for another one";
+            Problem::unavailable("sealed-answer", detail).because(error)
+        }
         EndpointError::Store(error) => error.into(),
     }
 }

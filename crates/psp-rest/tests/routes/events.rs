@@ -226,6 +226,13 @@ async fn what_cannot_be_delivered_again_is_refused() {
     let own = endpoint(&world, &json!([])).await;
     let path = format!("/events/{event}/redeliver");
     let body = json!({ "endpoint_id": own });
+    let disable = json!({ "status": "disabled" });
+    world.call("PATCH", &format!("/webhook_endpoints/{own}"), &[("x-customer-id", "123")], Some(&disable)).await;
+    let disabled = redeliver(&world, &event, Some(&body)).await;
+    disabled.assert_problem(StatusCode::CONFLICT);
+    assert_eq!(disabled.json()["type"], "urn:psp:problem:endpoint-disabled");
+    let none = redeliver(&world, &event, None).await;
+    assert_eq!(none.json()["type"], "urn:psp:problem:no-endpoint");
     world.call("POST", &path, &[], Some(&body)).await.assert_problem(StatusCode::NOT_FOUND);
     let customer = ("x-customer-id", "123");
     world.send(&path, &[customer], "{}").await.assert_problem(StatusCode::UNSUPPORTED_MEDIA_TYPE);

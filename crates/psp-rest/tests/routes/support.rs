@@ -211,6 +211,7 @@ impl World {
         ));
         let endpoints = WebhookEndpoints::new(
             memory.clone(),
+            memory.clone(),
             vault.clone(),
             Arc::new(HttpsOnly),
             Arc::new(NumberedSecrets::default()),
@@ -246,6 +247,7 @@ impl World {
             default_currency: Currency::BRL,
             default_gateway: sandbox(clock.now()),
             default_customer: fixtures::customer("default"),
+            webhooks: true,
             refuse_expired_cards: false,
             max_in_flight: 100,
             request_timeout: Duration::from_secs(10),

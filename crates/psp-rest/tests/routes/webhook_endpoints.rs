@@ -94,20 +94,6 @@ async fn every_fault_of_an_endpoint_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn an_idempotency_key_is_refused_where_the_answer_holds_a_secret() {
-    let world = World::new();
-    let id = added(&world, &new()).await;
-    let keyed = [CUSTOMER, ("idempotency-key", "key-1")];
-    let created = world.call("POST", ROOT, &keyed, Some(&new())).await;
-    let rotated = world.call("POST", &format!("{ROOT}/{id}/rotate_secret"), &keyed, None).await;
-    for answer in [created, rotated] {
-        answer.assert_problem(StatusCode::UNPROCESSABLE_ENTITY);
-        assert_eq!(answer.faults(), ["idempotency-key"]);
-    }
-    assert_eq!(world.get(ROOT).await.json().as_array().unwrap().len(), 1);
-}
-
-#[tokio::test]
 async fn a_customer_has_so_many_endpoints_and_no_more() {
     let world = World::new();
     for _ in 0..WebhookEndpoint::MAX_PER_CUSTOMER {
