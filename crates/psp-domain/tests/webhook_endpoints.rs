@@ -2,13 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "test code asserts")]
 
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use psp_domain::ports::{Clock, EndpointStore, SecretSource, SecretVault, UrlPolicy, UuidV7Generator, VaultError};
-use psp_domain::usecases::{EndpointError, EndpointPatch, InvalidEndpoint, NewEndpoint, Sources, WebhookEndpoints};
-use psp_domain::{CustomerId, EndpointStatus, EventKind, WebhookEndpoint, WebhookSecret};
+use psp_domain::usecases::{
+    CreateOutcome, EndpointError, EndpointPatch, IdempotentRequest, InvalidEndpoint, NewEndpoint, Sources,
+    WebhookEndpoints,
+};
+use psp_domain::{
+    CustomerId, EndpointStatus, EventKind, Fingerprint, SealedSecret, StoredAnswer, WebhookEndpoint, WebhookSecret,
+};
 use psp_testkit::clock::FixedClock;
 use psp_testkit::fakes::{Memory, PlainVault};
 use psp_testkit::fixtures;
@@ -195,4 +201,87 @@ async fn changes_at_once_are_all_kept() {
     assert!(one.unwrap().is_some() && two.unwrap().is_some() && three.unwrap().is_some());
     let found = memory.find_endpoint(&own, endpoint.id).await.unwrap().unwrap();
     assert_eq!((found.url.as_str(), found.description.as_str(), found.version), ("https://b.example", "b", 4));
+}
+
+/// A vault that lets somebody else do something before it first seals, and that may have lost its key.
+#[derive(Default)]
+struct Vault {
+    before: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
+    is_lost: bool,
+}
+
+#[async_trait::async_trait]
+impl SecretVault for Vault {
+    async fn seal_secret(&self, name: &str, secret: &[u8]) -> Result<SealedSecret, VaultError> {
+        let before = self.before.lock().unwrap().take();
+        if let Some(before) = before {
+            before.await;
+        }
+        PlainVault.seal_secret(name, secret).await
+    }
+
+    async fn open_secret(&self, name: &str, sealed: &SealedSecret) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        if self.is_lost { Err(VaultError::UnknownKey) } else { PlainVault.open_secret(name, sealed).await }
+    }
+}
+
+/// Another process over the same store, with that vault.
+fn process(case: &Case, vault: Vault) -> WebhookEndpoints {
+    let sources = Sources { clock: case.clock.clone(), ids: Arc::new(UuidV7Generator) };
+    let secrets = Arc::new(Numbered::default());
+    WebhookEndpoints::new(case.memory.clone(), case.memory.clone(), Arc::new(vault), Arc::new(Https), secrets, sources)
+}
+
+fn keyed() -> IdempotentRequest {
+    IdempotentRequest { key: "key-1".parse().unwrap(), fingerprint: Fingerprint([1; 32]) }
+}
+
+fn answer(endpoint: &WebhookEndpoint, secret: &WebhookSecret) -> StoredAnswer {
+    StoredAnswer { status: 201, body: format!("{} {} {}", endpoint.id, endpoint.version, secret.expose()) }
+}
+
+#[tokio::test]
+async fn of_two_processes_that_create_with_a_key_both_give_the_first_answer() {
+    let case = case();
+    for _ in 1..WebhookEndpoint::MAX_PER_CUSTOMER {
+        case.endpoints.create(customer(), new()).await.unwrap();
+    }
+    let first = Arc::new(Mutex::new(None));
+    let (rival, told) = (process(&case, Vault::default()), first.clone());
+    let before = async move {
+        *told.lock().unwrap() = Some(rival.create_once(&customer(), new(), &keyed(), &answer).await.unwrap());
+    };
+    let overtaken = process(&case, Vault { before: Mutex::new(Some(Box::pin(before))), is_lost: false });
+    let second = overtaken.create_once(&customer(), new(), &keyed(), &answer).await.unwrap();
+    let Some(CreateOutcome::Created(answered)) = first.lock().unwrap().take() else { panic!("nobody was first") };
+    assert_eq!(second, CreateOutcome::Replayed(answered));
+    let other = IdempotentRequest { fingerprint: Fingerprint([2; 32]), ..keyed() };
+    let reused = case.endpoints.create_once(&customer(), new(), &other, &answer).await.unwrap();
+    assert_eq!(reused, CreateOutcome::KeyReused);
+}
+
+#[tokio::test]
+async fn of_two_processes_that_rotate_with_a_key_one_makes_a_secret() {
+    let case = case();
+    let id = case.endpoints.create(customer(), new()).await.unwrap().0.id;
+    let first = Arc::new(Mutex::new(None));
+    let (rival, told) = (process(&case, Vault::default()), first.clone());
+    let before = async move {
+        *told.lock().unwrap() = rival.rotate_secret_once(&customer(), id, &keyed(), &answer).await.unwrap();
+    };
+    let overtaken = process(&case, Vault { before: Mutex::new(Some(Box::pin(before))), is_lost: false });
+    let second = overtaken.rotate_secret_once(&customer(), id, &keyed(), &answer).await.unwrap();
+    let Some(CreateOutcome::Created(answered)) = first.lock().unwrap().take() else { panic!("nobody was first") };
+    assert_eq!(second, Some(CreateOutcome::Replayed(answered)));
+    assert_eq!(case.memory.find_endpoint(&customer(), id).await.unwrap().unwrap().version, 2);
+}
+
+#[tokio::test]
+async fn an_answer_whose_master_key_is_gone_is_told_to_be_sealed_and_nothing_is_made() {
+    let case = case();
+    case.endpoints.create_once(&customer(), new(), &keyed(), &answer).await.unwrap();
+    let lost = process(&case, Vault { is_lost: true, ..Vault::default() });
+    let refused = lost.create_once(&customer(), new(), &keyed(), &answer).await;
+    assert!(matches!(refused, Err(EndpointError::SealedAnswer(VaultError::UnknownKey))), "{refused:?}");
+    assert_eq!(case.memory.all_endpoints(None, 10).await.unwrap().len(), 1);
 }
