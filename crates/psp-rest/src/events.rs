@@ -160,6 +160,9 @@ fn path_of(filter: &EventFilter) -> String {
 }
 
 /// A customer's events, newest first.
+///
+/// A page looks at so many events and no more: it may be short, or empty, though there is a next one. The list has ended where
+/// there is no `Link`.
 #[utoipa::path(
     get,
     path = "/events",
@@ -167,7 +170,7 @@ fn path_of(filter: &EventFilter) -> String {
     operation_id = "listEvents",
     params(OptionalCustomerHeaders, EventsQuery),
     responses(
-        (status = 200, description = "A page", body = Vec<EventSchema>),
+        (status = 200, description = "A page; short, maybe, though there is a next one", body = Vec<EventSchema>),
         Parameters,
     )
 )]

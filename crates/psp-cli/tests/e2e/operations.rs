@@ -113,5 +113,25 @@ async fn payments_whose_message_was_discarded_or_lost_are_found_and_end() {
     );
 }
 
+#[tokio::test]
+async fn where_webhooks_are_turned_off_nobody_is_alarmed_of_what_waits() {
+    for (reach, is_measured) in [("public", true), ("none", false)] {
+        let place = Place::new(&[("PSP_WEBHOOK_REACH", reach)]);
+        let psp = place.serve().await;
+        let begun = std::time::Instant::now();
+        // The queues are measured after deliveries are.
+        let metrics = loop {
+            let metrics = psp.get("", "/metrics").await.text;
+            if metrics.contains("psp_queue_depth") {
+                break metrics;
+            }
+            assert!(begun.elapsed() < crate::support::PATIENCE, "{metrics}");
+            crate::support::pause().await;
+        };
+        assert_eq!(metrics.contains("psp_webhook_pending"), is_measured, "{metrics}");
+        assert_eq!(metrics.contains("psp_webhook_oldest_due_seconds"), is_measured, "{metrics}");
+    }
+}
+
 const KEYS: [&str; 2] =
     ["AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="];
