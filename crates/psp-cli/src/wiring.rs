@@ -295,8 +295,11 @@ impl Wiring {
 
     /// Refunds: asked for by requests, which are answered when the store fails, and made by workers, which try again in place.
     pub(crate) async fn refund(&self, store: Arc<dyn Store>) -> anyhow::Result<RefundTransaction> {
-        let options =
-            RefundOptions { fee_policy: self.settings.refund_fee, check_after: self.settings.authorize.check_after };
+        let options = RefundOptions {
+            fee_policy: self.settings.refund_fee,
+            check_after: self.settings.authorize.check_after,
+            ..RefundOptions::default()
+        };
         Ok(RefundTransaction::new(
             store,
             Arc::clone(&self.store.transactions),

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 
 use crate::ports::{
-    AuthorizationResult, Gateway, GatewayDirectory, LoadedRefund, RefundRequest, RefundStore, Store, StoreError,
-    TransactionReader,
+    AuthorizationResult, Gateway, GatewayDirectory, GatewayError, LoadedRefund, RefundRequest, RefundStore, Store,
+    StoreError, TransactionReader,
 };
 use crate::usecases::Sources;
 use crate::usecases::authorize_transaction::WRONG_AMOUNT;
@@ -25,7 +25,7 @@ use crate::{
 /// - What is pending counts as given back: refunds that are asked for at once are never more than the amount together.
 /// - A refund ends only with the gateway's final word: yes, no, or a confirmed void. Any error leaves it pending, and sweeps
 ///   go on asking: the gateway may have given it back. That holds for a refused request, too, because an earlier one under the
-///   same reference may have been taken.
+///   same reference may have been taken. One that is refused still after [`RefundOptions::void_refused_after`] is voided.
 /// - Each write expects the version that was read, so what was paid out meanwhile is seen before payables are taken back.
 pub struct RefundTransaction {
     store: Arc<dyn Store>,
@@ -43,12 +43,19 @@ pub struct RefundOptions {
     pub fee_policy: RefundFeePolicy,
     /// How long after a refund was asked for a sweep asks the gateway for it.
     pub check_after: TimeDelta,
+    /// How long after a refund was asked for its reference is voided where the gateway refuses the request itself, so that it
+    /// ends.
+    pub void_refused_after: TimeDelta,
 }
 
 impl Default for RefundOptions {
-    /// The PSP keeps its fee; 1 minute.
+    /// The PSP keeps its fee; 1 minute; 24 hours.
     fn default() -> Self {
-        Self { fee_policy: RefundFeePolicy::default(), check_after: TimeDelta::minutes(1) }
+        Self {
+            fee_policy: RefundFeePolicy::default(),
+            check_after: TimeDelta::minutes(1),
+            void_refused_after: TimeDelta::hours(24),
+        }
     }
 }
 
@@ -99,8 +106,12 @@ enum Word {
     Refused(String),
 }
 
+/// Why a refund failed whose request its gateway refused for long.
+const GATEWAY_REFUSED: &str = "gateway_refused";
+
 impl RefundTransaction {
-    /// The most gateway calls of one try: the refund, and a void where another amount was given back.
+    /// The most gateway calls of one try: the refund, and a void where another amount was given back or the request was refused
+    /// for long.
     pub const MAX_CALLS: u32 = 2;
 
     /// The use case over its ports.
@@ -174,7 +185,7 @@ impl RefundTransaction {
     ///
     /// A gateway that gave back another amount than it was asked for is told to take it back. Once it has confirmed that, the
     /// refund has failed, and nothing was given back; until then it is pending. A reference that is voided already has given
-    /// nothing back either.
+    /// nothing back either. So it goes with a request that the gateway refuses still when the refund is old.
     ///
     /// # Errors
     /// [`RefundError`]; trying again is safe.
@@ -210,13 +221,21 @@ impl RefundTransaction {
         let told = |error| format!("{}: {error}", at.gateway);
         Ok(match gateway.refund(&request).await {
             Ok(AuthorizationResult::Approved { amount: Some(amount), .. }) if amount != refund.amount => {
-                take_back(&*gateway, request.reference).await.map(Some)
+                take_back(&*gateway, request.reference, WRONG_AMOUNT).await.map(Some)
             }
             Ok(AuthorizationResult::Approved { reference, .. }) => Ok(Some(Word::Given(reference))),
             Ok(AuthorizationResult::Declined { reason }) => Ok(Some(Word::Refused(reason))),
             Ok(AuthorizationResult::Pending { .. }) => Ok(None),
+            Err(GatewayError::Refused(_)) if self.is_old(refund) => {
+                take_back(&*gateway, request.reference, GATEWAY_REFUSED).await.map(Some)
+            }
             Err(error) => Err(told(error)),
         })
+    }
+
+    /// Whether a refund is so old that a refused request is its end.
+    fn is_old(&self, refund: &Refund) -> bool {
+        self.sources.clock.now() - refund.created_at >= self.options.void_refused_after
     }
 
     /// Writes a gateway's last word, and decides again where the transaction changed meanwhile.
@@ -258,11 +277,11 @@ impl RefundTransaction {
     }
 }
 
-/// Has a refund of another amount taken back.
-async fn take_back(gateway: &dyn Gateway, reference: AttemptReference) -> Result<Word, String> {
+/// Has whatever was given back under a reference taken back: then the refund has failed, for that reason.
+async fn take_back(gateway: &dyn Gateway, reference: AttemptReference, reason: &str) -> Result<Word, String> {
     match gateway.void(reference).await {
-        Ok(()) => Ok(Word::Refused(WRONG_AMOUNT.to_owned())),
-        Err(error) => Err(format!("{} gave back another amount, and voiding failed: {error}", gateway.name())),
+        Ok(()) => Ok(Word::Refused(reason.to_owned())),
+        Err(error) => Err(format!("{}: {reason}, and voiding failed: {error}", gateway.name())),
     }
 }
 

@@ -135,6 +135,36 @@ async fn another_amount_is_taken_back_before_the_refund_has_failed() {
     assert_eq!(world.transaction(id).await.refundable().minor(), 2_500);
 }
 
+#[tokio::test]
+async fn a_request_that_is_refused_for_a_day_is_voided_before_the_refund_has_failed() {
+    let world = world();
+    let id = world.approved().await;
+    let refund = world.requested(id, Some(1_000)).await;
+    let refused = || Err(GatewayError::Refused("answered 400".into()));
+    world.clock.advance(Duration::from_hours(24) - Duration::from_secs(1));
+    world.first.answer_refund(refused());
+    assert!(matches!(world.perform(refund).await, RefundOutcome::Retry(_)));
+    assert!(world.first.voided().is_empty(), "not yet");
+    world.clock.advance(Duration::from_secs(1));
+    for error in [GatewayError::TimedOut, GatewayError::Unavailable("out".into())] {
+        world.first.answer_refund(Err(error));
+        assert!(matches!(world.last_perform(refund).await, RefundOutcome::Waiting(_)), "no answer is no refusal");
+    }
+    assert!(world.first.voided().is_empty(), "an answer may come");
+    world.first.answer_refund(refused());
+    world.first.fail_next_void(GatewayError::TimedOut);
+    assert!(matches!(world.last_perform(refund).await, RefundOutcome::Waiting(_)));
+    assert_eq!(world.refund(refund).await.status, RefundStatus::Pending, "an earlier request may have been taken");
+    world.first.answer_refund(refused());
+    assert_eq!(world.perform(refund).await, FAILED);
+    assert!(world.first.voided().iter().all(|reference| reference.0 == refund.0));
+    assert_eq!(world.refund(refund).await.reason.as_deref(), Some("gateway_refused"));
+    assert!(world.memory.events().iter().any(|event| event.kind == EventKind::TransactionRefundFailed));
+    let again = world.requested(id, None).await;
+    assert_eq!(world.perform(again).await, GIVEN);
+    assert_eq!(world.first.given_back().len(), 1);
+}
+
 /// Pays out what waits, before the first write of whoever asks.
 struct PaidOutMeanwhile {
     memory: Arc<Memory>,

@@ -17,6 +17,7 @@ pub(crate) struct World {
     pub(crate) first: Arc<ScriptedGateway>,
     pub(crate) second: Arc<ScriptedGateway>,
     pub(crate) directory: Arc<FixedDirectory>,
+    pub(crate) clock: Arc<FixedClock>,
     pub(crate) sources: Sources,
     pub(crate) refund: RefundTransaction,
 }
@@ -29,9 +30,9 @@ pub(crate) fn world() -> World {
     let (first, second) = (Arc::new(ScriptedGateway::named("first")), Arc::new(ScriptedGateway::named("second")));
     let all: [Arc<dyn Gateway>; 2] = [first.clone(), second.clone()];
     let directory = Arc::new(FixedDirectory::of(all));
-    let sources = Sources { clock, ..Sources::default() };
+    let sources = Sources { clock: clock.clone(), ..Sources::default() };
     let refund = refund_over(store.clone(), &memory, &directory, &sources);
-    World { memory, store, first, second, directory, sources, refund }
+    World { memory, store, first, second, directory, clock, sources, refund }
 }
 
 pub(crate) fn refund_over(
