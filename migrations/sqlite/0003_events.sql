@@ -81,6 +81,9 @@ CREATE TABLE orders (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX orders_by_customer ON orders (customer_id, id);
+-- What is looked through for orders whose message was lost: what waits, and what was cancelled lately.
+CREATE INDEX orders_waiting ON orders (id) WHERE status = 'pending_payment' OR (status = 'paid' AND is_cancel_requested = 1);
+CREATE INDEX orders_cancelled ON orders (updated_at, id) WHERE status = 'cancelled' AND payment_id IS NOT NULL;
 
 -- How many orders, and payments of orders, are in a status, and the sum of their amounts: moved by the writes that move them.
 CREATE TABLE status_counts (

@@ -393,6 +393,7 @@ impl Wiring {
         Sweeps {
             attempts: Arc::clone(&self.store.attempts),
             refunds: Arc::clone(&self.store.refunds),
+            orders: Arc::clone(&self.store.orders),
             queue: Arc::clone(&self.store.queue),
             clock: Arc::clone(&self.sources.clock),
             least: self.settings.authorize.check_after,

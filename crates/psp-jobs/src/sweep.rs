@@ -1,18 +1,22 @@
-//! Sweeps: for attempts and refunds that a gateway has not answered, and for transactions whose message was lost. Workers do
-//! the asking.
+//! Sweeps: for attempts and refunds that a gateway has not answered, and for transactions and orders whose message was lost.
+//! Workers do the asking.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use psp_domain::ports::{AttemptStore, Clock, Queue, QueueError, RefundStore, StoreError, Sweep, check_message};
+use psp_domain::ports::{
+    AttemptStore, Clock, OrderReader, Queue, QueueError, RefundStore, StoreError, Sweep, check_message,
+};
 use psp_domain::{MessageId, TransactionId};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// The most rows of one write.
-const BATCH: u32 = 1_000;
+use crate::stalled_orders::{OrderPlace, ask_for_stalled_orders};
+
+/// The most rows of one write, and of one look.
+pub(crate) const BATCH: u32 = 1_000;
 /// The longest time between two questions about one attempt or refund.
 const MOST_BETWEEN: TimeDelta = TimeDelta::hours(1);
 /// How long after it was opened an attempt may have charged before it counts as overdue.
@@ -30,6 +34,8 @@ pub struct Sweeps {
     pub attempts: Arc<dyn AttemptStore>,
     /// Where refunds are.
     pub refunds: Arc<dyn RefundStore>,
+    /// Where orders are.
+    pub orders: Arc<dyn OrderReader>,
     /// The store's own queue: the outbox, where there is a broker behind it.
     pub queue: Arc<dyn Queue>,
     /// Tells the time.
@@ -87,10 +93,10 @@ pub struct Stalled {
 #[derive(Debug, thiserror::Error)]
 pub enum StalledError {
     /// They could not be found.
-    #[error("transactions whose message was lost cannot be looked for")]
+    #[error("what lost its message cannot be looked for")]
     Store(#[from] StoreError),
     /// They could not be asked for.
-    #[error("transactions whose message was lost cannot be asked for")]
+    #[error("what lost its message cannot be asked for")]
     Queue(#[from] QueueError),
 }
 
@@ -137,26 +143,26 @@ pub async fn ask_for_stalled(sweeps: &Sweeps, after: Option<TransactionId>) -> R
     if ids.is_empty() {
         return Ok(Stalled::default());
     }
-    let messages = ids.iter().map(|id| check_message(stalled_message_id(*id), *id)).collect();
+    let messages = ids.iter().map(|id| check_message(stalled_message_id(id.0), *id)).collect();
     sweeps.queue.send(messages).await?;
     let is_full = ids.len() == BATCH as usize;
     Ok(Stalled { count: ids.len() as u64, last: ids.last().copied().filter(|_| is_full) })
 }
 
-/// The id of the message that asks for a stalled transaction. It is always the same, and a queue takes no message twice: while
-/// one waits, or is a dead letter, no look sends another. The transaction's own id is a `UUIDv7`, as those of other messages
-/// are, and this one is a `UUIDv8` of the same bits: no two are equal.
-fn stalled_message_id(transaction: TransactionId) -> MessageId {
+/// The id of the message that asks for a stalled transaction or order. It is always the same, and a queue takes no message twice:
+/// while one waits, or is a dead letter, no look sends another. What it asks for has a `UUIDv7`, as other messages have, and this
+/// one is a `UUIDv8` of the same bits: no two are equal.
+pub(crate) fn stalled_message_id(of: Uuid) -> MessageId {
     const FROM_7_TO_8: u128 = 0xf << 76;
-    MessageId(Uuid::from_u128(transaction.0.as_u128() ^ FROM_7_TO_8))
+    MessageId(Uuid::from_u128(of.as_u128() ^ FROM_7_TO_8))
 }
 
-/// Sweeps with that pause until stopped, and looks for lost messages once per budget, a batch at a look. Several processes may:
+/// Sweeps with that pause until stopped, and looks for lost messages once per budget, for a batch at a look. Several processes may:
 /// each attempt and each refund is asked for by one of them.
 pub async fn sweep_until(sweeps: &Sweeps, pause: Duration, stop: CancellationToken) {
     let mut ticks = delaying(pause);
     let mut looks = delaying(sweeps.budget.to_std().unwrap_or_default().max(LEAST_LOOK));
-    let (mut warned, mut after) = ([None; 2], None);
+    let (mut warned, mut after, mut place) = ([None; 2], None, OrderPlace::default());
     loop {
         tokio::select! {
             biased;
@@ -166,7 +172,10 @@ pub async fn sweep_until(sweeps: &Sweeps, pause: Duration, stop: CancellationTok
                     sweep(sweeps, what, warned, pause * WARN_AGAIN).await;
                 }
             }
-            _ = looks.tick() => look(sweeps, &mut after).await,
+            _ = looks.tick() => {
+                look(sweeps, &mut after).await;
+                look_for_orders(sweeps, &mut place).await;
+            }
         }
     }
 }
@@ -207,5 +216,28 @@ async fn look(sweeps: &Sweeps, after: &mut Option<TransactionId>) {
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "the look for lost messages failed");
         }
+    }
+}
+
+/// Sees all there are, or until a batch was asked for.
+async fn look_for_orders(sweeps: &Sweeps, place: &mut OrderPlace) {
+    let mut count = 0;
+    loop {
+        match ask_for_stalled_orders(sweeps, *place).await {
+            Ok(stalled) => {
+                count += stalled.count;
+                *place = stalled.next.unwrap_or_default();
+                if stalled.next.is_none() || count >= u64::from(BATCH) {
+                    break;
+                }
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the look for lost messages failed");
+                break;
+            }
+        }
+    }
+    if count > 0 {
+        tracing::warn!(orders = count, "orders whose message was lost are asked for");
     }
 }

@@ -28,6 +28,7 @@ fn world() -> (Arc<FixedClock>, Arc<Memory>, Sweeps) {
     let sweeps = Sweeps {
         attempts: memory.clone(),
         refunds: memory.clone(),
+        orders: memory.clone(),
         queue: memory.clone(),
         clock: clock.clone(),
         least: TimeDelta::minutes(1),
@@ -208,6 +209,7 @@ async fn what_is_overdue_is_told_at_once_and_every_tenth_sweep_and_what_is_lost_
     ask_refund(&memory, &clock).await;
     clock.advance_days(1);
     let lost = lose(&memory, &clock, 1).await;
+    memory.apply(fixtures::place(&fixtures::new_order("123", 1), clock.now()).1).await.unwrap();
     clock.advance(3 * BUDGET);
 
     // Sweeps after 0 to 29 minutes, looks after 0 and 15.
@@ -220,6 +222,7 @@ async fn what_is_overdue_is_told_at_once_and_every_tenth_sweep_and_what_is_lost_
     assert_eq!(log.count("attempts are overdue count=1"), 3);
     assert_eq!(log.count("refunds are overdue count=1"), 3);
     assert_eq!(log.count("transactions whose message was lost are asked for transactions=1"), 2);
+    assert_eq!(log.count("orders whose message was lost are asked for orders=1"), 2);
     assert!(aggregates(&received(&memory).await).contains(&lost[0]));
 }
 

@@ -1,9 +1,9 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use psp_domain::ports::{OrderReader, StoreError};
+use psp_domain::ports::{OrderProgress, OrderReader, PaymentProgress, StoreError};
 use psp_domain::{
     CountSubject, CustomerId, Money, Order, OrderId, OrderStatus, Page, PageRequest, PaymentMethod, StatusCount,
-    Transaction, TransactionId,
+    Transaction, TransactionId, TransactionStatus,
 };
 use uuid::Uuid;
 
@@ -60,6 +60,63 @@ macro_rules! select {
             Row,
             "SELECT id, customer_id, user_id, total, currency, payment_method, status, status_reason, is_created, \
              is_cancel_requested, payment_id, correlation_id, version, sequence, created_at, updated_at FROM orders " + $rest,
+            $($argument),*
+        )
+    };
+}
+
+struct Progress {
+    id: Uuid,
+    status: String,
+    is_created: bool,
+    is_cancel_requested: bool,
+    correlation_id: String,
+    updated_at: DateTime<Utc>,
+    payment_id: Option<Uuid>,
+    payment_status: Option<String>,
+    refundable: Option<i64>,
+    failed_refunds: Option<i64>,
+}
+
+impl TryFrom<Progress> for OrderProgress {
+    type Error = StoreError;
+
+    fn try_from(row: Progress) -> Result<Self, StoreError> {
+        let payment = |id| {
+            let status = row.payment_status.as_deref().and_then(TransactionStatus::from_name);
+            Ok::<_, StoreError>(PaymentProgress {
+                id: TransactionId(id),
+                status: status.ok_or_else(|| damaged("status"))?,
+                refundable: row.refundable.ok_or_else(|| damaged("amount"))?,
+                failed_refunds: row.failed_refunds.and_then(|count| count.try_into().ok()).unwrap_or_default(),
+            })
+        };
+        Ok(Self {
+            id: OrderId(row.id),
+            status: OrderStatus::from_name(&row.status).ok_or_else(|| damaged("status"))?,
+            is_created: row.is_created,
+            is_cancel_requested: row.is_cancel_requested,
+            correlation_id: parse(&row.correlation_id, "correlation_id")?,
+            payment: row.payment_id.map(payment).transpose()?,
+            updated_at: row.updated_at,
+        })
+    }
+}
+
+/// Selects orders with their payments. Each payment is looked up by itself: a join would tempt the planner to read all.
+macro_rules! progress {
+    ($rest:tt, $($argument:expr),*) => {
+        sqlx::query_as!(
+            Progress,
+            r#"SELECT o.id, o.status, o.is_created, o.is_cancel_requested, o.correlation_id,
+                GREATEST(o.updated_at, t.updated_at) AS "updated_at!", t.id AS "payment_id?",
+                t.status AS "payment_status?", t.refundable AS "refundable?", t.failed_refunds AS "failed_refunds?"
+            FROM orders AS o LEFT JOIN LATERAL (
+                SELECT p.id, p.status, p.updated_at, p.amount - p.refund_pending - p.refunded AS refundable,
+                    (SELECT count(*) FROM refunds AS r WHERE r.transaction_id = p.id AND r.status = 'failed')
+                        AS failed_refunds
+                FROM transactions AS p WHERE p.id = o.payment_id LIMIT 1
+            ) AS t ON true "# + $rest,
             $($argument),*
         )
     };
@@ -127,5 +184,46 @@ impl OrderReader for PgStore {
     async fn load_order(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
         let row = repeat(|| select!("WHERE id = $1", id.0).fetch_optional(&self.reads));
         row.await?.map(Order::try_from).transpose()
+    }
+
+    async fn waiting_orders(
+        &self,
+        before: DateTime<Utc>,
+        after: Option<OrderId>,
+        limit: u32,
+    ) -> Result<Vec<OrderProgress>, StoreError> {
+        let rows = repeat(|| {
+            let query = progress!(
+                "WHERE (o.status = 'pending_payment' OR (o.status = 'paid' AND o.is_cancel_requested)) \
+                 AND o.id > $1 AND o.created_at < $2 ORDER BY o.id LIMIT $3",
+                after.map_or(Uuid::nil(), |id| id.0),
+                before,
+                i64::from(limit)
+            );
+            query.fetch_all(&self.reads)
+        });
+        rows.await?.into_iter().map(OrderProgress::try_from).collect()
+    }
+
+    async fn cancelled_orders(
+        &self,
+        since: DateTime<Utc>,
+        before: DateTime<Utc>,
+        after: Option<OrderId>,
+        limit: u32,
+    ) -> Result<Vec<OrderProgress>, StoreError> {
+        let rows = repeat(|| {
+            let query = progress!(
+                "WHERE o.status = 'cancelled' AND o.payment_id IS NOT NULL AND o.updated_at >= $1 AND o.updated_at < $2 \
+                 AND (o.updated_at, o.id) > (COALESCE((SELECT a.updated_at FROM orders AS a WHERE a.id = $3), '-infinity'), $3) \
+                 ORDER BY o.updated_at, o.id LIMIT $4",
+                since,
+                before,
+                after.map_or(Uuid::nil(), |id| id.0),
+                i64::from(limit)
+            );
+            query.fetch_all(&self.reads)
+        });
+        rows.await?.into_iter().map(OrderProgress::try_from).collect()
     }
 }

@@ -1,8 +1,9 @@
 use async_trait::async_trait;
-use psp_domain::ports::{OrderReader, StoreError};
+use chrono::{DateTime, Utc};
+use psp_domain::ports::{OrderProgress, OrderReader, PaymentProgress, StoreError};
 use psp_domain::{
     CountSubject, CustomerId, Money, Order, OrderId, OrderStatus, OrderWrite, Page, PageRequest, PaymentMethod,
-    StatusCount, Transaction, TransactionId,
+    StatusCount, Transaction, TransactionId, TransactionStatus,
 };
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
@@ -39,6 +40,35 @@ pub(crate) const LIST: &str = concat!(
     columns!(),
     " FROM orders WHERE id IN (SELECT id FROM orders WHERE customer_id = ?1 AND id < ?2 \
              ORDER BY id DESC LIMIT ?3 OFFSET ?4) ORDER BY id DESC"
+);
+
+/// Selects what [`decode_progress`] takes.
+macro_rules! progress {
+    ($index:literal, $rest:literal) => {
+        concat!(
+            "SELECT orders.id, orders.status, is_created, is_cancel_requested, orders.correlation_id, \
+             max(orders.updated_at, coalesce(transactions.updated_at, 0)), payment_id, transactions.status, \
+             amount - refund_pending - refunded, (SELECT count(*) FROM refunds \
+                 WHERE refunds.transaction_id = orders.payment_id AND refunds.status = 'failed') \
+             FROM orders INDEXED BY ",
+            $index,
+            " LEFT JOIN transactions ON transactions.id = orders.payment_id WHERE ",
+            $rest
+        )
+    };
+}
+
+pub(crate) const WAITING: &str = progress!(
+    "orders_waiting",
+    "(orders.status = 'pending_payment' OR (orders.status = 'paid' AND orders.is_cancel_requested = 1)) \
+     AND orders.id > ?1 AND orders.created_at < ?2 ORDER BY orders.id LIMIT ?3"
+);
+
+pub(crate) const CANCELLED: &str = progress!(
+    "orders_cancelled",
+    "orders.status = 'cancelled' AND orders.payment_id IS NOT NULL AND orders.updated_at < ?2 \
+     AND (orders.updated_at, orders.id) > (coalesce((SELECT updated_at FROM orders WHERE id = ?3), ?1 - 1), ?3) \
+     ORDER BY orders.updated_at, orders.id LIMIT ?4"
 );
 
 /// Writes orders that are new or changed; `false` when one of the rows has another version than expected.
@@ -107,6 +137,54 @@ impl OrderReader for SqliteStore {
         let row = sqlx::query(LOAD).bind(id.0).fetch_optional(&self.readers).await.map_err(unavailable)?;
         row.as_ref().map(decode).transpose()
     }
+
+    async fn waiting_orders(
+        &self,
+        before: DateTime<Utc>,
+        after: Option<OrderId>,
+        limit: u32,
+    ) -> Result<Vec<OrderProgress>, StoreError> {
+        let query = sqlx::query(WAITING).bind(after.map_or(Uuid::nil(), |id| id.0)).bind(millis(before)).bind(limit);
+        let rows = query.fetch_all(&self.readers).await.map_err(unavailable)?;
+        rows.iter().map(decode_progress).collect()
+    }
+
+    async fn cancelled_orders(
+        &self,
+        since: DateTime<Utc>,
+        before: DateTime<Utc>,
+        after: Option<OrderId>,
+        limit: u32,
+    ) -> Result<Vec<OrderProgress>, StoreError> {
+        // Without an order the one before all that are looked for: the largest id a moment before.
+        let query = sqlx::query(CANCELLED).bind(millis(since)).bind(millis(before));
+        let query = query.bind(after.map_or(Uuid::max(), |id| id.0)).bind(limit);
+        let rows = query.fetch_all(&self.readers).await.map_err(unavailable)?;
+        rows.iter().map(decode_progress).collect()
+    }
+}
+
+fn decode_progress(row: &SqliteRow) -> Result<OrderProgress, StoreError> {
+    let text = |i: usize| row.try_get::<&str, _>(i).map_err(unavailable);
+    let number = |i: usize| row.try_get::<i64, _>(i).map_err(unavailable);
+    let payment_id: Option<Uuid> = row.try_get(6).map_err(unavailable)?;
+    let payment = |id: Uuid| {
+        Ok::<_, StoreError>(PaymentProgress {
+            id: TransactionId(id),
+            status: TransactionStatus::from_name(text(7)?).ok_or_else(|| damaged("status"))?,
+            refundable: number(8)?,
+            failed_refunds: usize::try_from(number(9)?).map_err(|_| damaged("count"))?,
+        })
+    };
+    Ok(OrderProgress {
+        id: OrderId(row.try_get(0).map_err(unavailable)?),
+        status: OrderStatus::from_name(text(1)?).ok_or_else(|| damaged("status"))?,
+        is_created: row.try_get(2).map_err(unavailable)?,
+        is_cancel_requested: row.try_get(3).map_err(unavailable)?,
+        correlation_id: parse(text(4)?, "correlation_id")?,
+        updated_at: time(number(5)?)?,
+        payment: payment_id.map(payment).transpose()?,
+    })
 }
 
 fn decode(row: &SqliteRow) -> Result<Order, StoreError> {

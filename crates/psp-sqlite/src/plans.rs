@@ -48,6 +48,8 @@ const STATEMENTS: &[&str] = &[
     orders::FIND,
     orders::LOAD,
     orders::LIST,
+    orders::WAITING,
+    orders::CANCELLED,
     counts::LIST,
     refunds::LIST,
     refunds::FIND,

@@ -2,7 +2,7 @@ use anyhow::Context;
 use chrono::NaiveDate;
 use indicatif::{ProgressBar, ProgressStyle};
 use psp_domain::QueueName;
-use psp_jobs::{Summary, Unanswered};
+use psp_jobs::{OrderPlace, Summary, Unanswered};
 use psp_worker::RelayOptions;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -104,8 +104,18 @@ async fn sweep(wiring: &Wiring) -> anyhow::Result<()> {
             break;
         }
     }
+    let (mut orders, mut place) = (0, OrderPlace::default());
+    loop {
+        let batch = psp_jobs::ask_for_stalled_orders(&sweeps, place).await?;
+        orders += batch.count;
+        match batch.next {
+            Some(next) => place = next,
+            None => break,
+        }
+    }
     answer(format_args!(
-        "{attempts} unresolved attempts are asked for, {refunds} pending refunds, {stalled} transactions whose message was lost"
+        "{attempts} unresolved attempts are asked for, {refunds} pending refunds, \
+         {stalled} transactions whose message was lost, {orders} orders"
     ))
 }
 

@@ -109,7 +109,7 @@ async fn payments_whose_message_was_discarded_or_lost_are_found_and_end() {
     let swept = place.run(&["job", "sweep-attempts"]);
     assert_eq!(
         swept,
-        "0 unresolved attempts are asked for, 0 pending refunds, 0 transactions whose message was lost\n"
+        "0 unresolved attempts are asked for, 0 pending refunds, 0 transactions whose message was lost, 0 orders\n"
     );
 }
 

@@ -29,7 +29,7 @@ pub use gateway::{
     GatewayError, RefundRequest, VOIDED,
 };
 pub use leadership::Leadership;
-pub use orders::OrderReader;
+pub use orders::{OrderProgress, OrderReader, PaymentProgress, order_message};
 pub use outbox::Outbox;
 pub use queue::{DeadLetter, DeadLetters, Delivery, Message, Queue, QueueDepth, QueueError, QueueName};
 pub use refunds::{CHECK_REFUND_MESSAGE_KIND, LoadedRefund, RefundStore, check_refund_message};

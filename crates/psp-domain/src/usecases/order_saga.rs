@@ -1,13 +1,15 @@
 use std::sync::Arc;
 
-use crate::ports::{OrderReader, RefundStore, Store, StoreError, TransactionReader};
+use chrono::{DateTime, Utc};
+
+use crate::ports::{OrderProgress, OrderReader, RefundStore, Store, StoreError, TransactionReader};
 use crate::usecases::once::{MAX_TRIES, apply};
 use crate::usecases::{
     CancelError, CancelOutcome, CancelTransaction, RefundError, RefundRequestOutcome, RefundTransaction, Sources,
 };
 use crate::{
     ChangeSet, EventKind, Installments, Named, NewTransaction, Order, OrderId, OrderLink, OrderStatus, OrderTransition,
-    RefundRefused, RefundStatus, Transaction, TransactionId, TransactionKind, Verdict,
+    RefundRefused, RefundStatus, Transaction, TransactionId, TransactionKind, TransactionStatus, Verdict,
 };
 
 /// Lets an order and its payment answer each other's events, until the two have ended alike: paid and approved, failed both,
@@ -76,6 +78,41 @@ impl OrderSaga {
         sources: Sources,
     ) -> Self {
         Self { store, orders, transactions, refunds, cancel, refund, sources }
+    }
+
+    /// The event that nobody has answered, of an order where nothing has changed since `before`: its message was lost, or it was never
+    /// said, because the release before ended the payment. `None` where all is as it should be, and where three refunds failed.
+    pub fn unanswered(order: &OrderProgress, before: DateTime<Utc>) -> Option<EventKind> {
+        if order.updated_at >= before {
+            return None;
+        }
+        match (order.status, order.payment) {
+            (OrderStatus::PendingPayment | OrderStatus::Paid, _) if order.is_cancel_requested => {
+                Some(EventKind::OrderCancelRequested)
+            }
+            (OrderStatus::PendingPayment, None) if order.is_created => Some(EventKind::OrderCreated),
+            (OrderStatus::PendingPayment, None) => Some(EventKind::OrderCreateRequested),
+            (OrderStatus::PendingPayment, Some(payment)) => match payment.status {
+                TransactionStatus::Processing => None,
+                TransactionStatus::Declined => Some(EventKind::PaymentDeclined),
+                TransactionStatus::Failed => Some(EventKind::PaymentFailed),
+                TransactionStatus::Cancelled => Some(EventKind::PaymentCancelled),
+                TransactionStatus::Refunded => Some(EventKind::PaymentRefunded),
+                TransactionStatus::PendingPayment | TransactionStatus::Paid | TransactionStatus::PendingRefund => {
+                    Some(EventKind::PaymentApproved)
+                }
+            },
+            (OrderStatus::Cancelled, Some(payment)) => {
+                let is_kept = matches!(payment.status, TransactionStatus::PendingPayment | TransactionStatus::Paid)
+                    && payment.refundable > 0;
+                match payment.failed_refunds {
+                    0 if is_kept => Some(EventKind::OrderCancelled),
+                    1..Self::MAX_FAILED_REFUNDS if is_kept => Some(EventKind::PaymentRefundFailed),
+                    _ => None,
+                }
+            }
+            (OrderStatus::Cancelled, None) | (OrderStatus::Paid | OrderStatus::Failed, _) => None,
+        }
     }
 
     /// Answers an event of an order or of its payment.

@@ -1,9 +1,36 @@
 use async_trait::async_trait;
-use psp_domain::ports::{OrderReader, StoreError};
-use psp_domain::{CountSubject, CustomerId, Order, OrderId, Page, PageRequest, StatusCount, Transaction};
+use chrono::{DateTime, Utc};
+use psp_domain::ports::{OrderProgress, OrderReader, PaymentProgress, StoreError};
+use psp_domain::{
+    CountSubject, CustomerId, Order, OrderId, OrderStatus, Page, PageRequest, RefundStatus, StatusCount, Transaction,
+};
 
 use super::Memory;
-use super::memory_store::page;
+use super::memory_store::{State, page};
+
+impl State {
+    fn progress(&self, order: &Order) -> OrderProgress {
+        let payment = order.payment_id.map(|id| &self.transactions[&id.0].0);
+        let failed = |payment: &Transaction| {
+            let own = self.refunds.values().filter(|refund| refund.transaction_id == payment.id);
+            own.filter(|refund| refund.status == RefundStatus::Failed).count()
+        };
+        OrderProgress {
+            id: order.id,
+            status: order.status,
+            is_created: order.is_created,
+            is_cancel_requested: order.is_cancel_requested,
+            correlation_id: order.correlation_id.clone(),
+            payment: payment.map(|payment| PaymentProgress {
+                id: payment.id,
+                status: payment.status,
+                refundable: payment.refundable().minor(),
+                failed_refunds: failed(payment),
+            }),
+            updated_at: payment.map_or(order.updated_at, |payment| payment.updated_at.max(order.updated_at)),
+        }
+    }
+}
 
 #[async_trait]
 impl OrderReader for Memory {
@@ -37,5 +64,39 @@ impl OrderReader for Memory {
 
     async fn load_order(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
         Ok(self.state().orders.get(&id.0).cloned())
+    }
+
+    async fn waiting_orders(
+        &self,
+        before: DateTime<Utc>,
+        after: Option<OrderId>,
+        limit: u32,
+    ) -> Result<Vec<OrderProgress>, StoreError> {
+        let state = self.state();
+        let waits = |order: &&Order| match order.status {
+            OrderStatus::PendingPayment => true,
+            OrderStatus::Paid => order.is_cancel_requested,
+            OrderStatus::Cancelled | OrderStatus::Failed => false,
+        };
+        let waiting = state.orders.values().filter(waits);
+        let found = waiting.filter(|order| order.created_at < before && Some(order.id) > after);
+        Ok(found.take(limit as usize).map(|order| state.progress(order)).collect())
+    }
+
+    async fn cancelled_orders(
+        &self,
+        since: DateTime<Utc>,
+        before: DateTime<Utc>,
+        after: Option<OrderId>,
+        limit: u32,
+    ) -> Result<Vec<OrderProgress>, StoreError> {
+        let state = self.state();
+        let place = |order: &Order| (order.updated_at, order.id);
+        let after = after.and_then(|id| state.orders.get(&id.0)).map(place);
+        let cancelled = state.orders.values().filter(|o| o.status == OrderStatus::Cancelled && o.payment_id.is_some());
+        let found = cancelled.filter(|o| (since..before).contains(&o.updated_at) && Some(place(o)) > after);
+        let mut found: Vec<_> = found.collect();
+        found.sort_by_key(|order| place(order));
+        Ok(found.into_iter().take(limit as usize).map(|order| state.progress(order)).collect())
     }
 }

@@ -7,6 +7,7 @@ mod callbacks;
 mod gateways;
 mod keys;
 mod kinds;
+mod looks;
 mod orders;
 mod races;
 mod reads;
@@ -21,6 +22,7 @@ pub use callbacks::*;
 pub use gateways::*;
 pub use keys::*;
 pub use kinds::*;
+pub use looks::*;
 pub use orders::*;
 pub use races::*;
 pub use reads::*;
@@ -148,6 +150,8 @@ macro_rules! store_contract {
             a_race_of_outcomes_of_an_order_has_one_winner
             counts_are_what_a_recount_finds
             a_customer_sees_its_own_orders_only
+            orders_that_wait_are_found_with_how_far_their_payments_are
+            orders_that_were_cancelled_are_found_by_when_and_with_what_is_kept
             pages_of_orders_and_their_payments_are_newest_first_without_gaps_or_repeats
         }
     };

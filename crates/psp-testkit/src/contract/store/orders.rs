@@ -13,18 +13,18 @@ use super::{load, messages, payables, received};
 use crate::{Ports, fixtures};
 
 /// Places an order.
-async fn place(ports: &Ports, customer: &str, minor: i64) -> Order {
+pub(super) async fn place(ports: &Ports, customer: &str, minor: i64) -> Order {
     let (order, change) = fixtures::place(&fixtures::new_order(customer, minor), ports.clock.now());
     assert_eq!(ports.store.apply(change).await.unwrap(), Verdict::Applied);
     order
 }
 
-async fn load_order(ports: &Ports, order: &Order) -> Order {
+pub(super) async fn load_order(ports: &Ports, order: &Order) -> Order {
     ports.orders.load_order(order.id).await.unwrap().expect("the order")
 }
 
 /// Places an order and creates its payment.
-async fn place_and_pay(ports: &Ports, customer: &str, minor: i64) -> (Order, Transaction) {
+pub(super) async fn place_and_pay(ports: &Ports, customer: &str, minor: i64) -> (Order, Transaction) {
     let order = place(ports, customer, minor).await;
     let (payment, change) = fixtures::pay_order(&order, ports.clock.now());
     assert_eq!(ports.store.apply(change).await.unwrap(), Verdict::Applied);
@@ -46,7 +46,7 @@ fn step(order: &Order, number: u64, ports: &Ports) -> Option<(Order, ChangeSet)>
 }
 
 /// Writes that transition.
-async fn go(ports: &Ports, order: &Order, number: u64) -> Order {
+pub(super) async fn go(ports: &Ports, order: &Order, number: u64) -> Order {
     let (next, change) = step(order, number, ports).expect("a transition");
     assert_eq!(ports.store.apply(change).await.unwrap(), Verdict::Applied);
     assert_eq!(load_order(ports, order).await, next);
