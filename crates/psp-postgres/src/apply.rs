@@ -98,7 +98,7 @@ impl PgStore {
         has_deliveries: &mut bool,
     ) -> Result<Option<Vec<Verdict>>, sqlx::Error> {
         let rounds = batch::rounds(changes.iter());
-        let is_plain = |change| !has_key_and_version(change) && !rest::is_any(change);
+        let is_plain = |change| !may_refuse_a_part(change) && !rest::is_any(change);
         if let ([round], false) = (&*rounds, apart)
             && changes.iter().all(is_plain)
         {
@@ -154,19 +154,19 @@ enum Group<'c> {
 fn groups(rounds: Vec<Vec<&ChangeSet>>) -> Vec<Group<'_>> {
     let mut groups = Vec::with_capacity(rounds.len());
     for round in rounds {
-        let (apart, together): (Vec<_>, Vec<_>) = round.into_iter().partition(|change| has_key_and_version(change));
+        let (apart, together): (Vec<_>, Vec<_>) = round.into_iter().partition(|change| may_refuse_a_part(change));
         groups.extend(apart.into_iter().map(Group::Apart));
         groups.extend((!together.is_empty()).then_some(Group::Together(together)));
     }
     groups
 }
 
-/// Whether two things can refuse it that the one statement does not hold against each other: a taken key and a stale version.
-/// Requests to change a transaction or an order have both, and are few.
-fn has_key_and_version(change: &ChangeSet) -> bool {
-    let is_update = matches!(change.transaction, Some(TransactionWrite::Update { .. }))
-        || matches!(change.order, Some(OrderWrite::Update { .. }));
-    change.idempotency.is_some() && is_update
+/// Whether a taken key can refuse it while its other parts are written, because no one statement holds them against each other:
+/// requests with a key to change a transaction, or to place or change an order. Keys come back often enough that they must not
+/// throw a whole batch apart.
+fn may_refuse_a_part(change: &ChangeSet) -> bool {
+    let is_update = matches!(change.transaction, Some(TransactionWrite::Update { .. }));
+    change.idempotency.is_some() && (is_update || change.order.is_some())
 }
 
 /// Writes one change set in a savepoint, or nothing of it where it is refused or violates a unique key.

@@ -130,6 +130,13 @@ async fn a_batch_is_one_trip_and_a_few_more_where_it_holds_orders_or_refunds() {
     let of_orders: Vec<_> = payments.iter().map(|t| fixtures::approve(t, now)).collect();
     let refund = |approval: &ChangeSet| fixtures::ask_refund(fixtures::written(approval), None, now);
     let refunds: Vec<_> = approvals.iter().map(refund).collect();
+    let with_key = |n: usize, change: ChangeSet| {
+        let key = fixtures::idempotency(&change, &format!("key-{n}"), now);
+        ChangeSet { idempotency: Some(key), ..change }
+    };
+    let place = |_: usize| fixtures::place(&fixtures::new_order("123", 1000), now).1;
+    let key_taken = || with_key(0, place(0));
+    let replayed: Vec<_> = std::iter::once(key_taken()).chain((0..10).map(place)).collect();
     let (mixed, plain): (Vec<_>, Vec<_>) = (0..10).map(|_| (payment().1, payment().1)).unzip();
     let mixed = mixed.into_iter().chain(placed).collect();
     for (what, batch, expected) in [
@@ -146,6 +153,15 @@ async fn a_batch_is_one_trip_and_a_few_more_where_it_holds_orders_or_refunds() {
         let taken = trips.load(Ordering::Relaxed) - before;
         assert_eq!(taken, expected, "trips of {what}");
     }
+
+    // An order whose key comes back is told so by itself, and the others are written together.
+    assert_eq!(store.apply(key_taken()).await.unwrap(), Verdict::Applied);
+    let before = trips.load(Ordering::Relaxed);
+    let mut expected = vec![Verdict::Applied; 11];
+    expected[0] = Verdict::Duplicate;
+    assert_eq!(store.apply_all(replayed).await.unwrap(), expected);
+    // BEGIN; SAVEPOINT, its order, the rest, ROLLBACK, why; orders, all others, counts; COMMIT.
+    assert_eq!(trips.load(Ordering::Relaxed) - before, 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]
