@@ -11,7 +11,7 @@ use tokio::time::timeout;
 /// What is known after a failed write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// A row that must be free is taken: rolled back, and doing the same again fails again.
+    /// A row that must be free is taken, or a row would not be as it must: rolled back, and doing the same again fails again.
     Conflict,
     /// Rolled back for the sake of others: doing the same again may succeed.
     Passing,
@@ -39,8 +39,8 @@ fn of_code(error: &dyn DatabaseError) -> Failure {
         // serialization_failure, deadlock_detected, lock_not_available; and cannot_connect_now, too_many_connections, which
         // refuse before anything was sent.
         "40001" | "40P01" | "55P03" | "57P03" | "53300" => Failure::Passing,
-        // unique_violation
-        "23505" => Failure::Conflict,
+        // unique_violation; check_violation: of what the release before has settled while it was decided.
+        "23505" | "23514" => Failure::Conflict,
         // admin_shutdown, crash_shutdown, connection exceptions: may come after the commit, instead of its answer.
         code if code.starts_with("57P") || code.starts_with("08") => Failure::Unknown,
         _ => Failure::Final,

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use psp_domain::ports::{
-    AttemptStore, BalanceReader, Clock, PayableReader, RefundStore, SettlementChunk, SettlementStore, Store,
-    TransactionReader, UuidV7Generator,
+    AttemptStore, BalanceReader, Clock, OrderReader, PayableReader, RefundStore, SettlementChunk, SettlementStore,
+    Store, TransactionReader, UuidV7Generator,
 };
 use psp_domain::{
-    ChangeSet, Currency, Event, PageRequest, RefundFeePolicy, RefundId, RefundTotals, SealedCard, SettlementRunId,
-    Transaction, TransactionKind, TransactionStatus, TransactionWrite, Verdict,
+    ChangeSet, CountSubject, Currency, Event, PageRequest, RefundFeePolicy, RefundId, RefundTotals, SealedCard,
+    SettlementRunId, Transaction, TransactionKind, TransactionStatus, TransactionWrite, Verdict,
 };
 use psp_postgres::{OpenError, PgOptions, PgStore};
 use psp_testkit::clock::FixedClock;
@@ -362,6 +362,74 @@ async fn the_release_before_settles_and_writes_payables_during_an_upgrade() {
     }
     let balance = store.balance(&fixtures::customer("456"), Currency::BRL).await.unwrap();
     assert_eq!((balance.available.minor(), balance.waiting_funds.minor()), (2 * (950 - 100), 0));
+    connection.close().await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_release_before_settles_while_a_refund_ends_is_seen_by_the_next_try() {
+    let database = servers::database().await;
+    let clock = Arc::new(FixedClock::default());
+    let now = clock.now();
+    let store = PgStore::open(PgOptions::new(&*database.url), clock.clone()).await.unwrap();
+    let mut connection = PgConnection::connect(&database.url).await.unwrap();
+    let (transaction, created) = fixtures::create(&fixtures::payment("456", 1000, 1), now);
+    let approval = fixtures::approve(&transaction, now);
+    let ask = fixtures::ask_refund(fixtures::written(&approval), Some(100), now);
+    let id = ask.refunds[0].id;
+    assert_eq!(store.apply_all(vec![created, approval, ask]).await.unwrap(), [Verdict::Applied; 3]);
+    let fail = async || {
+        let of = store.load_refund(id).await.unwrap().unwrap();
+        let next = of.transaction.fail_refund(of.refund, "no", &of.payables, now, &UuidV7Generator);
+        fixtures::executed(next.unwrap())
+    };
+    let decided_before = fail().await;
+    let run_id = SettlementRunId(Uuid::from_u128(1));
+    assert_eq!(store.plan_run(run_id, now + chrono::Days::new(31), 10, now).await.unwrap(), 1);
+    sqlx::query(SETTLE).bind(run_id.0).bind(now).execute(&mut connection).await.unwrap();
+    let find = || TransactionReader::find(&*store, &transaction.customer_id, transaction.id);
+
+    // What was decided on a payable that waited is refused, and harms no other.
+    let other = fixtures::create(&fixtures::new_transaction(), now).1;
+    let verdicts = store.apply_all(vec![decided_before, other]).await.unwrap();
+    assert_eq!(verdicts, [Verdict::Duplicate, Verdict::Applied]);
+    assert_eq!(find().await.unwrap().unwrap().status, TransactionStatus::PendingRefund);
+    assert_eq!(store.apply(fail().await).await.unwrap(), Verdict::Applied);
+    let paid = find().await.unwrap().unwrap();
+    assert_eq!((paid.status, paid.refundable().minor()), (TransactionStatus::Paid, 1000));
+    connection.close().await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_that_are_wrong_are_counted_anew_as_the_operations_say() {
+    let database = servers::database().await;
+    let store = PgStore::open(PgOptions::new(&*database.url), Arc::new(FixedClock::default())).await.unwrap();
+    let now = FixedClock::default().now();
+    for approves in [true, true, false] {
+        let (order, placed) = fixtures::place(&fixtures::new_order("123", 1000), now);
+        let (payment, paid) = fixtures::pay_order(&order, now);
+        let mut changes = vec![placed, paid];
+        if approves {
+            changes.push(fixtures::approve(&payment, now));
+        }
+        let applied = vec![Verdict::Applied; changes.len()];
+        assert_eq!(store.apply_all(changes).await.unwrap(), applied);
+    }
+    let (customer, mut expected) = (fixtures::customer("123"), Vec::new());
+    for subject in [CountSubject::Order, CountSubject::Payment] {
+        expected.push(store.counts(&customer, subject).await.unwrap());
+    }
+    assert_eq!(expected.iter().map(Vec::len).sum::<usize>(), 3, "orders that wait; payments of two statuses");
+    let mut connection = PgConnection::connect(&database.url).await.unwrap();
+    let spoil = "UPDATE status_counts SET count = count + 7, amount = 0, status = status || '?'";
+    connection.execute(spoil).await.unwrap();
+    let (_, recount) = include_str!("../../../docs/operations.md").split_once("```sql\nBEGIN;").expect("the statement");
+    let (recount, _) = recount.split_once("```").unwrap();
+    connection.execute(sqlx::AssertSqlSafe(format!("BEGIN;{recount}"))).await.unwrap();
+    for (subject, expected) in [CountSubject::Order, CountSubject::Payment].into_iter().zip(expected) {
+        assert_eq!(store.counts(&customer, subject).await.unwrap(), expected);
+    }
     connection.close().await.unwrap();
     store.close().await;
 }

@@ -111,8 +111,8 @@ async fn rolled_back(database: sqlx::SqliteTransaction<'_>) -> Result<Option<Vec
     Ok(None)
 }
 
-/// Writes one round. `false` when a row that must be free is taken or a row has another version than expected; the
-/// caller rolls back. Adds to `deliveries` those that its events made.
+/// Writes one round. `false` when a row that must be free is taken, a row has another version than expected, or what a
+/// transaction waits for was paid meanwhile; the caller rolls back. Adds to `deliveries` those that its events made.
 async fn write(
     connection: &mut SqliteConnection,
     round: &[&ChangeSet],
@@ -145,6 +145,12 @@ async fn write(
     let new_payables: Vec<_> = round.iter().flat_map(|change| &change.payables).collect();
     payables::insert(connection, &new_payables).await?;
     balances::add(connection, &new_payables).await?;
+    let refunded = round.iter().filter(|change| !change.refunds.is_empty());
+    let refunded: Vec<_> =
+        refunded.filter_map(|change| change.transaction.as_ref().map(TransactionWrite::transaction)).collect();
+    if transactions::are_settled(connection, &refunded).await? {
+        return Ok(false);
+    }
     let events: Vec<_> = round.iter().flat_map(|change| &change.events).collect();
     *deliveries += queue::insert_events(connection, &events).await?;
     Ok(true)

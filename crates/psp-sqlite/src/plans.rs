@@ -125,6 +125,7 @@ const BULKS: &[&Bulk] = &[
     &transactions::UPDATE,
     &transactions::LINK,
     &transactions::UPDATE_REFUNDS,
+    &transactions::ARE_SETTLED,
     &orders::UPDATE,
     &refunds::WRITE,
     &attempts::WRITE,

@@ -55,6 +55,14 @@ pub(crate) const UPDATE_REFUNDS: Bulk = Bulk::new(
     4,
 );
 
+/// Whether one of some transactions waits for payables of which none waits.
+pub(crate) const ARE_SETTLED: Bulk = Bulk::new(
+    "WITH new AS ({values}) SELECT EXISTS (SELECT 1 FROM new CROSS JOIN transactions ON transactions.id = new.column1 \
+     WHERE transactions.status = 'pending_payment' AND NOT EXISTS (SELECT 1 FROM payables \
+         WHERE payables.transaction_id = transactions.id AND payables.status = 'waiting_funds'))",
+    1,
+);
+
 pub(crate) const FIND: &str =
     concat!("SELECT ", columns!(), rare_columns!(), " FROM transactions WHERE id = ? AND customer_id = ?");
 
@@ -149,6 +157,15 @@ pub(crate) async fn update_refunds(
     };
     UPDATE_REFUNDS.execute(connection, rows.iter(), bind).await?;
     Ok(())
+}
+
+/// Whether one of some transactions waits for payables of which none waits: the release before, while it still settles, passes over
+/// transactions that wait for a refund, so that its end may have been decided on what waited then.
+pub(crate) async fn are_settled(connection: &mut SqliteConnection, rows: &[&Transaction]) -> Result<bool, sqlx::Error> {
+    let bind = |values: &mut Values, t: &&Transaction| {
+        values.push(t.id.0);
+    };
+    ARE_SETTLED.execute_and_ask(connection, rows.iter(), bind).await
 }
 
 /// A page of the payments of a customer's orders, newest first.

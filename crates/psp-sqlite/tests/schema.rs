@@ -285,3 +285,42 @@ async fn the_release_before_settles_and_writes_payables_during_an_upgrade() {
     connection.close().await.unwrap();
     store.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_release_before_settles_while_a_refund_ends_is_seen_by_the_next_try() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", dir.path().join("psp.db").display());
+    let clock = Arc::new(FixedClock::default());
+    let now = clock.now();
+    let store = SqliteStore::open(SqliteOptions::new(&*url), clock.clone()).await.unwrap();
+    let mut connection = SqliteConnection::connect(&url).await.unwrap();
+    let (transaction, created) = fixtures::create(&fixtures::payment("456", 1000, 1), now);
+    let approval = fixtures::approve(&transaction, now);
+    let ask = fixtures::ask_refund(fixtures::written(&approval), Some(100), now);
+    let id = ask.refunds[0].id;
+    assert_eq!(store.apply_all(vec![created, approval, ask]).await.unwrap(), [Verdict::Applied; 3]);
+    let fail = async || {
+        let of = store.load_refund(id).await.unwrap().unwrap();
+        let next = of.transaction.fail_refund(of.refund, "no", &of.payables, now, &UuidV7Generator);
+        fixtures::executed(next.unwrap())
+    };
+    let decided_before = fail().await;
+    let run_id = SettlementRunId(Uuid::from_u128(1));
+    assert_eq!(store.plan_run(run_id, now + chrono::Days::new(31), 10, now).await.unwrap(), 1);
+    let due = (now + chrono::Days::new(31)).timestamp_millis();
+    for sql in SETTLE {
+        sqlx::query(sql).bind(now.timestamp_millis()).bind(due).execute(&mut connection).await.unwrap();
+    }
+    let find = || TransactionReader::find(&*store, &transaction.customer_id, transaction.id);
+
+    // What was decided on a payable that waited is refused, and harms no other.
+    let other = fixtures::create(&fixtures::new_transaction(), now).1;
+    let verdicts = store.apply_all(vec![decided_before, other]).await.unwrap();
+    assert_eq!(verdicts, [Verdict::Duplicate, Verdict::Applied]);
+    assert_eq!(find().await.unwrap().unwrap().status, TransactionStatus::PendingRefund);
+    assert_eq!(store.apply(fail().await).await.unwrap(), Verdict::Applied);
+    let paid = find().await.unwrap().unwrap();
+    assert_eq!((paid.status, paid.refundable().minor()), (TransactionStatus::Paid, 1000));
+    connection.close().await.unwrap();
+    store.close().await;
+}
