@@ -260,7 +260,8 @@ async fn update(
         r#"WITH updated AS (
                 UPDATE webhook_endpoints SET url = $4, events = $5, description = $6, status = $7, disabled_reason = $8,
                     secret = $9, previous_secret = $10, previous_until = $11,
-                    failing_since = CASE WHEN $7 = 'enabled' THEN NULL ELSE failing_since END, version = $12,
+                    failing_since = CASE WHEN $7 = 'enabled' AND (status = 'disabled' OR url <> $4) THEN NULL
+                        ELSE failing_since END, version = $12,
                     sequence = $13, updated_at = $14
                 WHERE id = $1 AND customer_id = $2 AND version = $3
                 RETURNING id, customer_id, status, events

@@ -348,7 +348,10 @@ async fn conclude(
         values.push(c.attempt.error.as_deref()).push(&*c.attempt.answer).push(status).push(due_at);
     };
     INSERT_ATTEMPTS.execute(connection, concluded.iter(), bind).await?;
-    JUDGE_ENDPOINTS.execute(connection, concluded.iter(), bind).await?;
+    // Large batches are judged in parts: by their time, so that the last word counts.
+    let mut by_time: Vec<_> = concluded.iter().collect();
+    by_time.sort_by_key(|one| (one.attempt.started_at, one.verdict == DeliveryVerdict::Delivered));
+    JUDGE_ENDPOINTS.execute(connection, by_time.into_iter(), bind).await?;
     let bind = |values: &mut Values, c: &ConcludedDelivery| {
         let (status, due_at) = stored_verdict(c.verdict);
         values.push(c.event_id.0).push(c.endpoint_id.0).push(c.lease).push(status).push(due_at).push(now);

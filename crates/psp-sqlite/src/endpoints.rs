@@ -31,7 +31,8 @@ pub(crate) const INSERT: &str = "INSERT INTO webhook_endpoints (id, customer_id,
 /// The parameters of [`INSERT`], but for the last one.
 pub(crate) const UPDATE: &str = "UPDATE webhook_endpoints SET url = ?3, events = ?4, description = ?5, status = ?6, \
      disabled_reason = ?7, secret = ?8, previous_secret = ?9, previous_until = ?10, \
-     failing_since = CASE WHEN ?6 = 'enabled' THEN NULL ELSE failing_since END, version = ?12, sequence = ?13, updated_at = ?15 \
+     failing_since = CASE WHEN ?6 = 'enabled' AND (status = 'disabled' OR url <> ?3) THEN NULL ELSE failing_since END, \
+     version = ?12, sequence = ?13, updated_at = ?15 \
      WHERE id = ?1 AND customer_id = ?2 AND version = ?16";
 
 pub(crate) const DELETE: &str = "DELETE FROM webhook_endpoints WHERE id = ? AND customer_id = ?";

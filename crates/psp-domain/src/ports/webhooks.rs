@@ -52,7 +52,8 @@ pub trait EndpointStore: Send + Sync {
 
     /// Writes a new state where the row still has that version, with events about it, which are delivered like all others, and
     /// in the same write the record of its request's idempotency key.
-    /// `failing_since` is cleared where the endpoint is enabled, and otherwise stays as it is in the row.
+    /// `failing_since` is cleared where the endpoint is enabled and was disabled or had another URL, and otherwise stays as it is in
+    /// the row.
     async fn update_endpoint(
         &self,
         endpoint: &WebhookEndpoint,

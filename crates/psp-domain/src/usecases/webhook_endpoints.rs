@@ -378,5 +378,8 @@ fn patched(endpoint: &WebhookEndpoint, patch: &EndpointPatch) -> WebhookEndpoint
         }
         _ => {}
     }
+    if next.status == EndpointStatus::Enabled && next.url != endpoint.url {
+        next.failing_since = None;
+    }
     next
 }

@@ -177,7 +177,8 @@ impl EndpointStore for Memory {
         let Some(row) = state.endpoints.get_mut(&endpoint.id.0).filter(|row| row.version == expected_version) else {
             return Ok(EndpointVerdict::Stale);
         };
-        let failing_since = if is_enabled(endpoint) { None } else { row.failing_since };
+        let starts_anew = is_enabled(endpoint) && (!is_enabled(row) || row.url != endpoint.url);
+        let failing_since = row.failing_since.filter(|_| !starts_anew);
         *row = WebhookEndpoint { failing_since, ..endpoint.clone() };
         for event in events {
             state.write_event(event, now);
@@ -236,6 +237,9 @@ impl DeliveryStore for Memory {
     async fn conclude_deliveries(&self, concluded: &[ConcludedDelivery]) -> Result<(), StoreError> {
         let now = self.clock.now();
         let mut state = self.state();
+        // By their time, so that the last word counts.
+        let mut concluded: Vec<_> = concluded.iter().collect();
+        concluded.sort_by_key(|one| (one.attempt.started_at, one.verdict == DeliveryVerdict::Delivered));
         for one in concluded {
             state.conclude(one, now);
         }

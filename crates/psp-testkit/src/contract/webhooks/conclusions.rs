@@ -144,6 +144,29 @@ pub async fn an_endpoint_fails_since_its_first_failure_after_a_success(ports: Po
     assert_eq!(find(&ports, &other).await.failing_since, Some(begun));
 }
 
+pub async fn the_last_word_of_a_large_batch_says_since_when_an_endpoint_fails(ports: Ports) {
+    let own = endpoint(&ports, "123", &[]).await;
+    let begun = ports.clock.now();
+    for last in [DeliveryVerdict::Delivered, DeliveryVerdict::Failed] {
+        for _ in 0..300 {
+            event(&ports, "123").await;
+        }
+        let claimed = claim(&ports).await;
+        assert_eq!(claimed.len(), 300);
+        // The latest comes first in the batch, and one before it was a success.
+        let at = |age: i64| begun + TimeDelta::seconds(1_000 - age);
+        let verdict = |age| match age {
+            0 => last,
+            1 => DeliveryVerdict::Delivered,
+            _ => DeliveryVerdict::Failed,
+        };
+        let concluded = (0..).zip(&claimed).map(|(age, due)| conclusion_at(due, verdict(age), at(age)));
+        ports.deliveries.conclude_deliveries(&concluded.collect::<Vec<_>>()).await.unwrap();
+        let expected = (last == DeliveryVerdict::Failed).then_some(at(0));
+        assert_eq!(find(&ports, &own).await.failing_since, expected, "{last:?}");
+    }
+}
+
 pub async fn conclusions_leave_the_version_of_endpoints_alone(ports: Ports) {
     let own = endpoint(&ports, "123", &[]).await;
     event(&ports, "123").await;

@@ -168,6 +168,18 @@ pub async fn enabling_clears_since_when_it_fails_and_disabling_does_not(ports: P
     assert_eq!(find(&ports, &own).await.failing_since, None);
 }
 
+pub async fn an_endpoint_fails_on_when_it_changes_unless_its_url_does(ports: Ports) {
+    let (own, now) = (endpoint(&ports, "123", &[]).await, ports.clock.now());
+    event(&ports, "123").await;
+    conclude(&ports, &claim_one(&ports).await, DeliveryVerdict::Failed).await;
+    let described = WebhookEndpoint { description: "other".into(), version: 2, failing_since: None, ..own.clone() };
+    assert_eq!(ports.endpoints.update_endpoint(&described, 1, &[], None).await.unwrap(), EndpointVerdict::Written);
+    assert_eq!(find(&ports, &own).await.failing_since, Some(now));
+    let moved = WebhookEndpoint { url: "https://other.example/".into(), version: 3, ..described };
+    assert_eq!(ports.endpoints.update_endpoint(&moved, 2, &[], None).await.unwrap(), EndpointVerdict::Written);
+    assert_eq!(find(&ports, &own).await.failing_since, None);
+}
+
 /// The time of a clock that nobody has moved.
 fn fixtures_now() -> chrono::DateTime<chrono::Utc> {
     crate::clock::FixedClock::default().now()

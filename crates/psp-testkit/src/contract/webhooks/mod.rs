@@ -42,6 +42,7 @@ macro_rules! webhook_contract {
             a_customer_has_so_many_endpoints_and_no_more
             a_race_of_new_endpoints_keeps_to_the_limit
             enabling_clears_since_when_it_fails_and_disabling_does_not
+            an_endpoint_fails_on_when_it_changes_unless_its_url_does
             a_write_of_an_endpoint_takes_its_key
             a_write_with_a_taken_key_changes_no_endpoint
             a_write_that_is_refused_takes_no_key
@@ -72,6 +73,7 @@ macro_rules! webhook_contract {
             concluding_twice_counts_once
             a_batch_of_conclusions_is_taken_one_by_one
             an_endpoint_fails_since_its_first_failure_after_a_success
+            the_last_word_of_a_large_batch_says_since_when_an_endpoint_fails
             conclusions_leave_the_version_of_endpoints_alone
             a_customer_sees_its_own_deliveries_only
             redelivering_starts_anew_whatever_became_of_it
