@@ -157,11 +157,13 @@ async fn assert_plans(connection: &mut PgConnection, when: &str) {
         let mut scans = Vec::new();
         table_scans(&plan[0]["Plan"], &mut scans);
         assert!(scans.is_empty(), "{when}: {scans:?} in {sql}\n{plan:#}");
-        // The primary key from the first row on is the whole table, too, and the payments of a customer are more than those of
-        // its orders.
+        // The primary key from the first row on is the whole table, too; the payments of a customer are more than those of its
+        // orders, and orders more than those that wait or were cancelled lately.
         for (condition, index) in [
             ("status = 'processing'", "transactions_processing"),
             ("placed_order IS NOT NULL", "transactions_of_orders"),
+            ("o.is_cancel_requested)", "orders_waiting"),
+            ("o.status = 'cancelled'", "orders_cancelled"),
         ] {
             let is_of_few = !sql.contains(condition) || plan.to_string().contains(index);
             assert!(is_of_few, "{when}: {sql}\n{plan:#}");

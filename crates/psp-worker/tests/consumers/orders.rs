@@ -1,11 +1,16 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use chrono::TimeDelta;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use psp_domain::ports::{AuthorizationResult, DeadLetters, OrderReader, Queue, StoreError, TransactionReader};
+use psp_domain::ports::{
+    AuthorizationResult, DeadLetters, OrderReader, Queue, Store, StoreError, TransactionReader, order_message,
+};
 use psp_domain::usecases::{CancelOrder, CreateOutcome, OrderSaga, PlaceOrder};
 use psp_domain::{
-    Currency, Money, NewOrder, Order, OrderId, OrderStatus, PaymentMethod, QueueName, StoredAnswer, TransactionStatus,
+    Currency, MessageId, Money, NewOrder, Order, OrderId, OrderStatus, PaymentMethod, QueueName, StoredAnswer,
+    TransactionStatus,
 };
 use psp_testkit::fakes::FailingStore;
 use psp_testkit::fixtures;
@@ -72,6 +77,28 @@ async fn an_order_is_paid_and_given_back_once_it_is_cancelled() {
     world.until_all_idle().await;
     assert_eq!(world.gateway.given_back().len(), 1);
     assert!(DeadLetters::list(&*world.memory, None, None, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_said_again_because_it_was_lost_is_answered() {
+    let world = world();
+    let (queue, id) = (QueueName::Orders, world.place().await);
+    world.start_transactions();
+    // The payment is created by hand, and approved while nobody listens.
+    let (payment, change) = fixtures::pay_order(&world.order(id).await, world.sources.clock.now());
+    world.memory.apply(change).await.unwrap();
+    world.until(payment.id, TransactionStatus::PendingPayment).await;
+    let lost = world.memory.receive(queue, usize::MAX, Duration::ZERO).await.unwrap();
+    assert_eq!(lost.len(), 2, "order.create.requested, payment.approved");
+    world.memory.ack(&lost).await.unwrap();
+    let before = world.sources.clock.now() + TimeDelta::days(1);
+    let waiting = world.memory.waiting_orders(before, None, 10).await.unwrap();
+    let kind = OrderSaga::unanswered(&waiting[0], before).unwrap();
+    let again = order_message(MessageId(world.sources.ids.next_id()), kind, &waiting[0]);
+    assert_eq!((again.kind.as_str(), again.aggregate_id), ("payment.approved", payment.id.0));
+    world.memory.send(vec![again]).await.unwrap();
+    world.start_orders(world.memory.clone());
+    world.until_order(id, OrderStatus::Paid).await;
 }
 
 #[tokio::test(start_paused = true)]
