@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use psp_batch::{BatchOptions, BatchingStore};
-use psp_domain::ports::{DeliveryStore, EndpointStore, IdempotencyStore, Store};
+use psp_domain::ports::{DeliveryStore, EndpointStore, Store};
 use psp_domain::usecases::{NewEndpoint, Sources, WebhookEndpoints};
 use psp_domain::{
     ChangeSet, Currency, CustomerId, Event, Installments, Money, Named, NewTransaction, PaymentMethod, Transaction,
@@ -57,11 +57,24 @@ enum Opened {
     Postgres(Arc<PgStore>, String),
 }
 
+/// One store, by its ports.
+struct Stores {
+    store: Arc<dyn Store>,
+    deliveries: Arc<dyn DeliveryStore>,
+    endpoints: Arc<dyn EndpointStore>,
+}
+
+impl Stores {
+    fn of<S: Store + DeliveryStore + EndpointStore + 'static>(store: &Arc<S>) -> Self {
+        Self { store: store.clone(), deliveries: store.clone(), endpoints: store.clone() }
+    }
+}
+
 /// The client of a deliverer.
 pub(super) fn client() -> anyhow::Result<WebhookClient> {
     let options = ClientOptions { reach: Reach::Loopback, ..ClientOptions::default() };
     let tls = psp_webhooks::native_tls().context("the certificates that this machine trusts")?;
-    Ok(WebhookClient::new(&options, tls, Arc::new(SystemResolver))?)
+    Ok(WebhookClient::new(&options, tls, Arc::new(SystemResolver::default()))?)
 }
 
 impl World {
@@ -69,24 +82,20 @@ impl World {
     pub(super) async fn open(engine: &Engine, dir: &Path, receivers: &Receivers) -> anyhow::Result<Self> {
         let sources = Sources::default();
         let clock = Arc::clone(&sources.clock);
-        let (store, deliveries, endpoints, opened): (
-            Arc<dyn Store>,
-            Arc<dyn DeliveryStore>,
-            Arc<dyn EndpointStore>,
-            _,
-        ) = match engine {
+        let (stores, opened) = match engine {
             Engine::Sqlite => {
                 let file = sources.ids.next_id();
                 let url = format!("sqlite://{}/{file}.db", dir.display());
                 let store = SqliteStore::open(SqliteOptions::new(url), clock).await?;
-                (store.clone(), store.clone(), store.clone(), Opened::Sqlite(store))
+                (Stores::of(&store), Opened::Sqlite(store))
             }
             Engine::Postgres(databases) => {
                 let url = databases.create().await?;
                 let store = PgStore::open(PgOptions::new(url.clone()), clock).await?;
-                (store.clone(), store.clone(), store.clone(), Opened::Postgres(store, url))
+                (Stores::of(&store), Opened::Postgres(store, url))
             }
         };
+        let Stores { store, deliveries, endpoints } = stores;
         let vault = Arc::new(EnvelopeVault::local(VaultKeys::parse(&CARD_KEY.into())?));
         let batching = BatchingStore::new(Arc::clone(&store), BatchOptions::default())?;
         let ports = DeliveryPorts { deliveries, endpoints, vault, sources };
@@ -98,12 +107,7 @@ impl World {
     async fn add_endpoints(&mut self, receivers: &Receivers) -> anyhow::Result<()> {
         let DeliveryPorts { endpoints, vault, sources, .. } = self.ports.clone();
         let (rules, secrets) = (UrlRules { reach: Reach::Loopback }, RandomSecrets::default());
-        let keys: Arc<dyn IdempotencyStore> = match &self.opened {
-            Opened::Sqlite(store) => store.clone(),
-            Opened::Postgres(store, _) => store.clone(),
-        };
-        let (rules, secrets) = (Arc::new(rules), Arc::new(secrets));
-        let endpoints = WebhookEndpoints::new(endpoints, keys, vault, rules, secrets, sources);
+        let endpoints = WebhookEndpoints::new(endpoints, vault, Arc::new(rules), Arc::new(secrets), sources);
         for number in 0..receivers.addresses.len() {
             let customer: CustomerId = format!("customer-{number}").parse()?;
             let new = NewEndpoint { url: receivers.url(number), ..NewEndpoint::default() };

@@ -114,8 +114,7 @@ settings! {
     refund_fee, "PSP_REFUND_FEE", "kept", false, "Who bears the fee of what is refunded: `kept` (the fee stays with the PSP) or `returned`";
     event_retention_days, "PSP_EVENT_RETENTION_DAYS", "90", false, "How long events and their deliveries are kept, in days, 7 to 3650";
     event_purge_cron, "PSP_EVENT_PURGE_CRON", "20 3 * * *", false, "When events are deleted that are older than `PSP_EVENT_RETENTION_DAYS`: cron, 5 or 6 fields, UTC";
-    webhook_reach, "PSP_WEBHOOK_REACH", "public", false, "Where webhook endpoints may be: `public` (https at port 443 of public addresses), `loopback` (also on this machine, there at any port and without TLS: for tests), or `none` (there are none)";
-    webhook_reach, "PSP_WEBHOOK_REACH", "public", false, "Where webhook endpoints may be: `public` (https, at public addresses), `loopback` (also on this machine, without TLS too: for tests), or `none` (webhooks are turned off: nothing is delivered, no endpoint is added, and what happens waits to be delivered when they are turned on again)";
+    webhook_reach, "PSP_WEBHOOK_REACH", "public", false, "Where webhook endpoints may be: `public` (https at port 443 of public addresses), `loopback` (also on this machine, there at any port and without TLS: for tests), or `none` (webhooks are turned off: nothing is delivered, no endpoint is added, and what happens waits to be delivered when they are turned on again)";
     webhook_timeout_ms, "PSP_WEBHOOK_TIMEOUT_MS", "15000", false, "How long a webhook endpoint may take, 100 ms to 1 min";
     webhook_pauses_s, "PSP_WEBHOOK_PAUSES_S", "5,300,1800,7200,18000,36000,36000", false, "The pauses between the attempts of a delivery, in seconds: 1 to 20 of 1 s to 7 days; each up to a fifth longer at random";
     webhook_disable_after_hours, "PSP_WEBHOOK_DISABLE_AFTER_HOURS", "120", false, "How long a webhook endpoint may fail before it is disabled, in hours, 1 to 8760";
