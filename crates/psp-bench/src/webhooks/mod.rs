@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use psp_webhooks::body_of;
 
 use crate::postgres::databases::Databases;
 use crate::table::{Row, Table};
@@ -65,7 +64,7 @@ async fn throughput(
     table: &mut Table,
 ) -> anyhow::Result<()> {
     receivers.set_latency_ms(latency_ms);
-    let (body, client) = (body_of(&world::example()?)?, Arc::new(world::client()?));
+    let (body, client) = (bytes::Bytes::from(world::example()?.to_json()), Arc::new(world::client()?));
     let warm = bare::client(&client, receivers, &body, WARM_UP).await?;
     let deliveries = count_for(warm * TARGET, round);
     eprintln!("{deliveries} deliveries of {} bytes, answers after {latency_ms} ms …", body.len());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use psp_batch::{BatchOptions, BatchingStore};
-use psp_domain::ports::{DeliveryStore, EndpointStore, Store};
+use psp_domain::ports::{DeliveryStore, EndpointStore, IdempotencyStore, Store};
 use psp_domain::usecases::{NewEndpoint, Sources, WebhookEndpoints};
 use psp_domain::{
     ChangeSet, Currency, CustomerId, Event, Installments, Money, Named, NewTransaction, PaymentMethod, Transaction,
@@ -74,7 +74,7 @@ impl Stores {
 pub(super) fn client() -> anyhow::Result<WebhookClient> {
     let options = ClientOptions { reach: Reach::Loopback, ..ClientOptions::default() };
     let tls = psp_webhooks::native_tls().context("the certificates that this machine trusts")?;
-    Ok(WebhookClient::new(&options, tls, Arc::new(SystemResolver::default()))?)
+    Ok(WebhookClient::new(&options, tls, Arc::new(SystemResolver))?)
 }
 
 impl World {
@@ -107,7 +107,12 @@ impl World {
     async fn add_endpoints(&mut self, receivers: &Receivers) -> anyhow::Result<()> {
         let DeliveryPorts { endpoints, vault, sources, .. } = self.ports.clone();
         let (rules, secrets) = (UrlRules { reach: Reach::Loopback }, RandomSecrets::default());
-        let endpoints = WebhookEndpoints::new(endpoints, vault, Arc::new(rules), Arc::new(secrets), sources);
+        let keys: Arc<dyn IdempotencyStore> = match &self.opened {
+            Opened::Sqlite(store) => store.clone(),
+            Opened::Postgres(store, _) => store.clone(),
+        };
+        let (rules, secrets) = (Arc::new(rules), Arc::new(secrets));
+        let endpoints = WebhookEndpoints::new(endpoints, keys, vault, rules, secrets, sources);
         for number in 0..receivers.addresses.len() {
             let customer: CustomerId = format!("customer-{number}").parse()?;
             let new = NewEndpoint { url: receivers.url(number), ..NewEndpoint::default() };
