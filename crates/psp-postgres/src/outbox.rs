@@ -16,9 +16,10 @@ impl Outbox for PgStore {
 
     async fn mark_sent(&self, deliveries: &[Delivery]) -> Result<(), QueueError> {
         self.finish(deliveries).await.map_err(broken)?;
-        // The next events of the same aggregates can be claimed now.
-        for delivery in deliveries {
-            self.wake.receiver(delivery.message.queue).notify_one();
+        // The next events of the same aggregates can be claimed now, also those of other queues: relays of this process look. One
+        // that finds nothing has cost a look-up in an index.
+        if !deliveries.is_empty() {
+            QueueName::ALL.into_iter().for_each(|queue| self.wake.wake_here(queue));
         }
         Ok(())
     }

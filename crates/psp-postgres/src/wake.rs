@@ -67,7 +67,8 @@ impl Wake {
         self.deliverer.notify_one();
     }
 
-    fn wake_here(&self, queue: QueueName) {
+    /// Wakes receivers of that queue here.
+    pub(crate) fn wake_here(&self, queue: QueueName) {
         self.receiver(queue).notify_waiters();
         self.receiver(queue).notify_one();
     }

@@ -23,18 +23,24 @@ struct Case {
 
 async fn case() -> Case {
     let (database, clock) = (servers::database().await, Arc::new(FixedClock::default()));
-    let store = PgStore::open(PgOptions::new(database.url.as_str()), clock.clone()).await.unwrap();
+    // Nobody looks again unless woken.
+    let options = PgOptions { poll_interval: Duration::from_secs(60), ..PgOptions::new(database.url.as_str()) };
+    let store = PgStore::open(options, clock.clone()).await.unwrap();
     Case { store, clock, database }
 }
 
 impl Case {
     /// Writes an event that waits to be sent, as a commit would.
     async fn event(&self, aggregate: Uuid, sequence: i64) {
+        self.event_of(QUEUE, aggregate, sequence).await;
+    }
+
+    async fn event_of(&self, queue: QueueName, aggregate: Uuid, sequence: i64) {
         let mut connection = PgConnection::connect(&self.database.url).await.unwrap();
         let sql = "INSERT INTO outbox (id, kind, aggregate_id, sequence, customer_id, body, sent_at, queue, visible_at) \
                    VALUES ($1, 'transaction.created', $2, $3, '123', $4, $5, $6, $5)";
         let query = sqlx::query(sql).bind(UuidV7Generator.next_id()).bind(aggregate).bind(sequence);
-        let query = query.bind(sequence.to_string()).bind(self.clock.now()).bind(QUEUE.as_str());
+        let query = query.bind(sequence.to_string()).bind(self.clock.now()).bind(queue.as_str());
         query.execute(&mut connection).await.unwrap();
     }
 
@@ -120,4 +126,20 @@ async fn relays_at_once_never_claim_the_same_message() {
     }
     let different: std::collections::HashSet<_> = ids.iter().collect();
     assert_eq!((ids.len(), different.len()), (100, 100));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_wakes_the_relay_of_the_queue_of_the_next_event() {
+    let case = case().await;
+    let aggregate = UuidV7Generator.next_id();
+    case.event_of(QUEUE, aggregate, 1).await;
+    case.event_of(QueueName::Orders, aggregate, 2).await;
+    let first = case.claim().await;
+    assert_eq!(bodies(&first), ["1"]);
+    let store = Arc::clone(&case.store);
+    let next = tokio::spawn(async move { store.claim(QueueName::Orders, 100, Duration::from_secs(30)).await.unwrap() });
+    let begun = std::time::Instant::now();
+    case.store.mark_sent(&first).await.unwrap();
+    assert_eq!(bodies(&next.await.unwrap()), ["2"]);
+    assert!(begun.elapsed() < Duration::from_secs(20), "it was woken");
 }
