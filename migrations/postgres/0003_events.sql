@@ -108,6 +108,7 @@ CREATE TABLE webhook_deliveries (
     attempts    integer     NOT NULL DEFAULT 0, -- that were made in all
     tries       integer     NOT NULL DEFAULT 0, -- since it was last asked for
     lease       bigint      NOT NULL DEFAULT 0,
+    is_leased   boolean     NOT NULL DEFAULT false, -- an attempt may be in hand until due_at
     created_at  timestamptz NOT NULL,
     updated_at  timestamptz NOT NULL,
     PRIMARY KEY (event_id, endpoint_id),

@@ -128,6 +128,7 @@ CREATE TABLE webhook_deliveries (
     attempts    INTEGER NOT NULL DEFAULT 0, -- that were made in all
     tries       INTEGER NOT NULL DEFAULT 0, -- since it was last asked for
     lease       INTEGER NOT NULL DEFAULT 0,
+    is_leased   INTEGER NOT NULL DEFAULT 0 CHECK (is_leased IN (0, 1)), -- an attempt may be in hand until due_at
     created_at  INTEGER NOT NULL,
     updated_at  INTEGER NOT NULL,
     PRIMARY KEY (event_id, endpoint_id),

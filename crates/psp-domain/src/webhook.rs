@@ -213,12 +213,19 @@ pub struct WebhookDelivery {
     pub status: DeliveryStatus,
     /// While it is pending: when it is attempted next, at the earliest.
     pub next_attempt_at: Option<DateTime<Utc>>,
-    /// Every attempt, in order.
+    /// The last attempts, in order.
     pub attempts: Vec<DeliveryAttempt>,
     /// When it came to be.
     pub created_at: DateTime<Utc>,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
+}
+
+impl WebhookDelivery {
+    /// The most deliveries of one event that are shown.
+    pub const MAX_SHOWN: u32 = 100;
+    /// The most attempts of one delivery that are shown.
+    pub const MAX_ATTEMPTS_SHOWN: u32 = 50;
 }
 
 /// A delivery whose time has come, leased to one worker.

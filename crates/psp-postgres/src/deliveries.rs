@@ -52,7 +52,7 @@ impl DeliveryStore for PgStore {
                         FOR UPDATE SKIP LOCKED) AS share
                     LIMIT $2
                 ), claimed AS (
-                    UPDATE webhook_deliveries AS d SET due_at = $5, lease = d.lease + 1 FROM picked AS p
+                    UPDATE webhook_deliveries AS d SET due_at = $5, lease = d.lease + 1, is_leased = true FROM picked AS p
                     WHERE d.event_id = ANY (ARRAY (SELECT event_id FROM picked)) AND d.event_id = p.event_id
                         AND d.endpoint_id = p.endpoint_id
                     RETURNING d.event_id, d.endpoint_id, d.attempts, d.tries, d.lease, p.since, p.due_at
@@ -97,7 +97,7 @@ impl DeliveryStore for PgStore {
                         AS c (event_id, endpoint_id, lease, verdict, due_at, started_at, duration_ms, status, error, answer)
                 ), concluded AS (
                     UPDATE webhook_deliveries AS d SET status = a.verdict, due_at = a.due_at, attempts = d.attempts + 1,
-                        tries = d.tries + 1, lease = d.lease + 1, updated_at = $11
+                        tries = d.tries + 1, lease = d.lease + 1, is_leased = false, updated_at = $11
                     FROM asked AS a
                     WHERE d.event_id = ANY ($1) AND d.event_id = a.event_id AND d.endpoint_id = a.endpoint_id
                         AND d.lease = a.lease AND d.status = 'pending'
@@ -149,11 +149,19 @@ impl DeliveryStore for PgStore {
                 r#"SELECT d.endpoint_id, d.status, d.due_at, d.created_at, d.updated_at, a.number AS "number?",
                     a.started_at AS "started_at?", a.duration_ms AS "duration_ms?", a.status AS "answer_status?",
                     a.error AS "error?", a.answer AS "answer?"
-                FROM outbox AS e JOIN webhook_deliveries AS d ON d.event_id = e.id AND d.event_id = $1
+                FROM outbox AS e CROSS JOIN (
+                    SELECT d.* FROM webhook_deliveries AS d
+                    WHERE d.event_id = $1 AND (d.status <> 'pending'
+                        OR 0 < (SELECT count(*) FROM webhook_endpoints AS w WHERE w.id = d.endpoint_id))
+                    ORDER BY d.endpoint_id DESC LIMIT $3
+                ) AS d
                 LEFT JOIN webhook_attempts AS a ON a.event_id = $1 AND a.endpoint_id = d.endpoint_id
+                    AND a.number > d.attempts - $4
                 WHERE e.id = $1 AND e.customer_id = $2 AND e.sequence IS NOT NULL ORDER BY d.endpoint_id, a.number"#,
                 event.0,
-                customer.as_str()
+                customer.as_str(),
+                i64::from(WebhookDelivery::MAX_SHOWN),
+                WebhookDelivery::MAX_ATTEMPTS_SHOWN.cast_signed()
             );
             query.fetch_all(&self.reads)
         });
@@ -179,27 +187,34 @@ impl DeliveryStore for PgStore {
     ) -> Result<u64, StoreError> {
         let done = repeat(|| {
             let query = sqlx::query!(
-                "WITH event AS ( \
-                    SELECT id, kind, customer_id FROM outbox \
-                    WHERE id = $1 AND customer_id = $2 AND sequence IS NOT NULL FOR KEY SHARE \
-                 ) \
-                 INSERT INTO webhook_deliveries AS old (event_id, endpoint_id, status, due_at, created_at, updated_at) \
-                 SELECT e.id, w.id, 'pending', $4, $4, $4 FROM event AS e JOIN webhook_endpoints AS w \
-                    ON w.customer_id = e.customer_id AND w.customer_id = $2 \
-                 WHERE w.id = $3 OR ($3 IS NULL AND w.status = 'enabled' AND (w.events = '{}' OR e.kind = ANY (w.events))) \
-                 ORDER BY w.id \
-                 ON CONFLICT (event_id, endpoint_id) DO UPDATE SET status = excluded.status, due_at = excluded.due_at, \
-                    tries = 0, lease = old.lease + 1, updated_at = excluded.updated_at",
+                r#"WITH event AS (
+                    SELECT id, kind, customer_id FROM outbox
+                    WHERE id = $1 AND customer_id = $2 AND sequence IS NOT NULL FOR KEY SHARE
+                ), receivers AS (
+                    SELECT e.id AS event_id, w.id FROM event AS e JOIN webhook_endpoints AS w
+                        ON w.customer_id = e.customer_id AND w.customer_id = $2
+                    WHERE w.status = 'enabled'
+                        AND (w.id = $3 OR ($3 IS NULL AND (w.events = '{}' OR e.kind = ANY (w.events))))
+                ), started AS (
+                    INSERT INTO webhook_deliveries AS old (event_id, endpoint_id, status, due_at, created_at, updated_at)
+                    SELECT event_id, id, 'pending', $4, $4, $4 FROM receivers ORDER BY id
+                    ON CONFLICT (event_id, endpoint_id) DO UPDATE SET status = excluded.status,
+                        due_at = excluded.due_at, tries = 0, lease = old.lease + 1, is_leased = false,
+                        updated_at = excluded.updated_at
+                    WHERE old.due_at IS NULL OR (old.due_at > excluded.due_at AND NOT old.is_leased)
+                    RETURNING old.endpoint_id
+                )
+                SELECT (SELECT count(*) FROM receivers) AS "receivers!", EXISTS (SELECT FROM started) AS "is_started!""#,
                 event.0,
                 customer.as_str(),
                 endpoint.map(|id| id.0),
                 now
             );
-            query.execute(&self.writes)
+            query.fetch_one(&self.writes)
         });
-        let count = done.await?.rows_affected();
-        self.wake.wake_deliverers(count > 0);
-        Ok(count)
+        let done = done.await?;
+        self.wake.wake_deliverers(done.is_started);
+        Ok(done.receivers.unsigned_abs())
     }
 
     async fn delivery_backlog(&self, now: DateTime<Utc>) -> Result<DeliveryBacklog, StoreError> {
@@ -217,12 +232,14 @@ impl DeliveryStore for PgStore {
                     SELECT id FROM webhook_endpoints
                     WHERE id = ANY (ARRAY (SELECT id FROM waiting)) AND status = 'enabled'
                 )
-                SELECT coalesce(sum((SELECT count(*) FROM webhook_deliveries AS d
-                        WHERE d.endpoint_id = r.id AND d.due_at IS NOT NULL)), 0)::bigint AS "pending!",
+                SELECT (SELECT count(*) FROM (SELECT FROM receivers AS r CROSS JOIN LATERAL (
+                        SELECT FROM webhook_deliveries AS d WHERE d.endpoint_id = r.id AND d.due_at IS NOT NULL LIMIT $2
+                    ) AS d LIMIT $2) AS counted) AS "pending!",
                     min((SELECT d.due_at FROM webhook_deliveries AS d
                         WHERE d.endpoint_id = r.id AND d.due_at <= $1 ORDER BY d.due_at LIMIT 1)) AS oldest_due
                 FROM receivers AS r"#,
-                now
+                now,
+                i64::from(DeliveryBacklog::MAX_PENDING)
             );
             query.fetch_one(&self.reads)
         });
@@ -269,7 +286,7 @@ impl PgStore {
                         AND (w.events = '{}' OR e.kind = ANY (w.events)) AND ($4::uuid IS NULL OR w.id = $4) \
                  ORDER BY e.id, w.id \
                  ON CONFLICT (event_id, endpoint_id) DO UPDATE SET status = excluded.status, due_at = excluded.due_at, \
-                    tries = 0, lease = old.lease + 1, updated_at = excluded.updated_at \
+                    tries = 0, lease = old.lease + 1, is_leased = false, updated_at = excluded.updated_at \
                  WHERE old.status = 'failed' OR (old.status = 'delivered' AND $2)",
                 ids,
                 delivered,

@@ -57,6 +57,9 @@ impl TryFrom<Row> for WebhookEndpoint {
     }
 }
 
+/// The most deliveries that are deleted with one write.
+const FORGET_MAX: i64 = 1_000;
+
 /// Selects whole rows.
 macro_rules! select {
     ($rest:tt, $($argument:expr),*) => {
@@ -103,15 +106,11 @@ impl EndpointStore for PgStore {
     }
 
     async fn delete_endpoint(&self, customer: &CustomerId, id: EndpointId) -> Result<bool, StoreError> {
-        let deleted = repeat(|| {
-            let query = sqlx::query!(
-                "DELETE FROM webhook_endpoints WHERE id = $1 AND customer_id = $2",
-                id.0,
-                customer.as_str()
-            );
-            query.execute(&self.writes)
-        });
-        Ok(deleted.await?.rows_affected() == 1)
+        loop {
+            if let Some(is_deleted) = repeat(|| self.delete(customer, id)).await? {
+                return Ok(is_deleted);
+            }
+        }
     }
 
     async fn find_endpoint(
@@ -205,6 +204,42 @@ impl PgStore {
             return Ok(EndpointVerdict::Written);
         }
         Ok(known(&mut database, e).await?.unwrap_or(EndpointVerdict::TooMany))
+    }
+
+    /// Deletes an endpoint with what waits for it; or, where that is more than goes with one write, a part of it, and disables the
+    /// endpoint, so that nothing comes to wait for it meanwhile.
+    async fn delete(&self, customer: &CustomerId, id: EndpointId) -> Result<Option<bool>, sqlx::Error> {
+        let mut connection = self.writes.acquire().await?;
+        let mut database = connection.begin().await?;
+        let forgotten = sqlx::query!(
+            "DELETE FROM webhook_deliveries WHERE endpoint_id = $1 AND event_id = ANY (ARRAY ( \
+                SELECT d.event_id FROM webhook_deliveries AS d WHERE d.endpoint_id = $1 AND d.due_at IS NOT NULL \
+                AND EXISTS (SELECT FROM webhook_endpoints WHERE id = $1 AND customer_id = $2) \
+                ORDER BY d.due_at LIMIT $3))",
+            id.0,
+            customer.as_str(),
+            FORGET_MAX
+        );
+        let forgotten = forgotten.execute(&mut *database).await?.rows_affected();
+        let is_all = forgotten < FORGET_MAX.unsigned_abs();
+        let changed = if is_all {
+            let deleted = sqlx::query!(
+                "DELETE FROM webhook_endpoints WHERE id = $1 AND customer_id = $2",
+                id.0,
+                customer.as_str()
+            );
+            deleted.execute(&mut *database).await?.rows_affected()
+        } else {
+            let silenced = sqlx::query!(
+                "UPDATE webhook_endpoints SET status = 'disabled', version = version + 1 \
+                 WHERE id = $1 AND customer_id = $2 AND status = 'enabled'",
+                id.0,
+                customer.as_str()
+            );
+            silenced.execute(&mut *database).await?.rows_affected()
+        };
+        database.commit().await?;
+        Ok(is_all.then_some(changed == 1))
     }
 
     async fn update_with_key(

@@ -358,7 +358,8 @@ impl PgStore {
         Ok(queues.len() as u64)
     }
 
-    /// The next rows of a walk over the primary key. What waits for an endpoint that was deleted waits in vain. Deliveries are
+    /// The next rows of a walk over the primary key. What waits for an endpoint that is disabled has waited long
+    /// enough, and for one that was deleted it waits in vain. Deliveries are
     /// looked up by their event: asking for those that are due would tempt the planner to read them all.
     async fn walk(&self, after: Uuid, before: DateTime<Utc>) -> Result<Vec<Passed>, StoreError> {
         repeat(|| {
@@ -367,7 +368,7 @@ impl PgStore {
                 r#"SELECT id, sent_at < $2 AS "is_before!", sent_at < $2 AND sequence IS NOT NULL AND dead_at IS NULL
                     AND visible_at IS NULL AND 0 = (SELECT count(*) FROM webhook_deliveries AS d
                         JOIN webhook_endpoints AS w ON w.id = d.endpoint_id
-                        WHERE d.event_id = outbox.id AND d.status = 'pending') AS "is_over!"
+                        WHERE d.event_id = outbox.id AND d.status = 'pending' AND w.status = 'enabled') AS "is_over!"
                 FROM outbox WHERE id > $1 ORDER BY id LIMIT $3"#,
                 after,
                 before,
@@ -398,7 +399,7 @@ impl PgStore {
                     DELETE FROM outbox WHERE id = ANY ($1) AND visible_at IS NULL AND dead_at IS NULL
                         AND 0 = (SELECT count(*) FROM webhook_deliveries AS d
                             JOIN webhook_endpoints AS w ON w.id = d.endpoint_id
-                            WHERE d.event_id = outbox.id AND d.status = 'pending')
+                            WHERE d.event_id = outbox.id AND d.status = 'pending' AND w.status = 'enabled')
                     RETURNING id
                 ), deliveries AS (
                     DELETE FROM webhook_deliveries WHERE event_id = ANY (ARRAY (SELECT id FROM deleted))

@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "test code asserts")]
 
 use std::path::Path;
+use std::sync::Arc;
 
+use psp_domain::ports::{Clock, DeliveryBacklog, DeliveryStore, SystemClock};
+use psp_postgres::{PgOptions, PgStore};
 use psp_testkit::servers;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
@@ -225,4 +228,23 @@ async fn a_claim_reads_its_share_however_many_wait_for_an_endpoint() {
         // One for each endpoint that waits, one for the first that is due, its share, and the rows that are leased.
         assert!(read <= 20.0 * 2.0 + 2.0 * (10.0 + 18.0) + 20.0, "{read} rows, analyzed: {analyzed}\n{plan:#}");
     }
+}
+
+#[tokio::test]
+async fn the_backlog_is_counted_up_to_a_limit() {
+    let database = servers::database().await;
+    let store = PgStore::open(PgOptions::new(database.url.as_str()), Arc::new(SystemClock)).await.unwrap();
+    let mut connection = PgConnection::connect(&database.url).await.unwrap();
+    connection.execute(
+        "INSERT INTO webhook_endpoints (id, customer_id, url, events, description, status, secret, version, sequence,
+            created_at, updated_at)
+        SELECT lpad(n::text, 32, '0')::uuid, 'customer-' || n, '', '{}', '', 'enabled', '', 1, 0, now(), now()
+        FROM generate_series(1, 2) AS n;
+        INSERT INTO webhook_deliveries (event_id, endpoint_id, status, due_at, created_at, updated_at)
+        SELECT gen_random_uuid(), lpad(n::text, 32, '0')::uuid, 'pending', now(), now(), now()
+        FROM generate_series(1, 2) AS n, generate_series(1, 60000);",
+    ).await.unwrap();
+    let backlog = store.delivery_backlog(SystemClock.now()).await.unwrap();
+    assert_eq!(backlog.pending, u64::from(DeliveryBacklog::MAX_PENDING));
+    store.close().await;
 }

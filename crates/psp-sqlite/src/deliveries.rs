@@ -88,7 +88,7 @@ pub(crate) const IS_DUE: &str = concat!(due_endpoints!(), "SELECT EXISTS (SELECT
 pub(crate) const CLAIM: &str = concat!(
     "PRAGMA synchronous = NORMAL; ",
     due_endpoints!(),
-    "UPDATE webhook_deliveries SET due_at = ?5, lease = lease + 1 WHERE (event_id, endpoint_id) IN ( \
+    "UPDATE webhook_deliveries SET due_at = ?5, lease = lease + 1, is_leased = 1 WHERE (event_id, endpoint_id) IN ( \
         SELECT d.event_id, d.endpoint_id FROM due CROSS JOIN webhook_deliveries AS d ON d.endpoint_id = due.id \
         AND d.event_id IN (SELECT event_id FROM webhook_deliveries INDEXED BY webhook_deliveries_due \
             WHERE endpoint_id = due.id AND due_at <= ?1 ORDER BY due_at, event_id LIMIT ?4) \
@@ -139,7 +139,7 @@ pub(crate) const JUDGE_ENDPOINTS: Bulk = Bulk::new(
 /// The lease ends with it.
 pub(crate) const CONCLUDE: Bulk = Bulk::new(
     "WITH concluded AS ({values}) UPDATE webhook_deliveries SET status = concluded.column4, due_at = concluded.column5, \
-     attempts = attempts + 1, tries = tries + 1, lease = lease + 1, updated_at = concluded.column6 FROM concluded \
+     attempts = attempts + 1, tries = tries + 1, lease = lease + 1, is_leased = 0, updated_at = concluded.column6 FROM concluded \
      WHERE webhook_deliveries.event_id = concluded.column1 AND webhook_deliveries.endpoint_id = concluded.column2 \
      AND webhook_deliveries.lease = concluded.column3 AND webhook_deliveries.due_at IS NOT NULL",
     6,
@@ -147,26 +147,51 @@ pub(crate) const CONCLUDE: Bulk = Bulk::new(
 
 pub(crate) const OF_EVENT: &str = "SELECT d.endpoint_id, d.status, d.due_at, d.created_at, d.updated_at, a.number, \
      a.started_at, a.duration_ms, a.status, a.error, a.answer \
-     FROM outbox AS e CROSS JOIN webhook_deliveries AS d ON d.event_id = e.id \
+     FROM outbox AS e CROSS JOIN webhook_deliveries AS d ON d.event_id = e.id AND d.endpoint_id IN ( \
+        SELECT endpoint_id FROM webhook_deliveries WHERE event_id = ?1 AND (due_at IS NULL \
+            OR EXISTS (SELECT 1 FROM webhook_endpoints AS w WHERE w.id = endpoint_id)) \
+        ORDER BY endpoint_id DESC LIMIT ?3) \
      LEFT JOIN webhook_attempts AS a ON a.event_id = d.event_id AND a.endpoint_id = d.endpoint_id \
-     WHERE e.id = ? AND e.customer_id = ? AND e.sequence IS NOT NULL ORDER BY d.endpoint_id, a.number";
+        AND a.number > d.attempts - ?4 \
+     WHERE e.id = ?1 AND e.customer_id = ?2 AND e.sequence IS NOT NULL ORDER BY d.endpoint_id, a.number";
 
-/// Starts deliveries anew; whoever attempts one just now has lost it.
+/// A part of what waits for an endpoint of a customer.
+pub(crate) const FORGET: &str = "DELETE FROM webhook_deliveries WHERE (event_id, endpoint_id) IN ( \
+     SELECT d.event_id, d.endpoint_id FROM webhook_endpoints AS w \
+     CROSS JOIN webhook_deliveries AS d INDEXED BY webhook_deliveries_due ON d.endpoint_id = w.id AND d.due_at IS NOT NULL \
+     WHERE w.id = ?1 AND w.customer_id = ?2 LIMIT ?3)";
+
+/// Starts deliveries anew.
 macro_rules! start_anew {
     () => {
         " ON CONFLICT (event_id, endpoint_id) DO UPDATE SET status = excluded.status, due_at = excluded.due_at, \
-         tries = 0, lease = webhook_deliveries.lease + 1, updated_at = excluded.updated_at"
+         tries = 0, lease = webhook_deliveries.lease + 1, is_leased = 0, updated_at = excluded.updated_at"
     };
 }
 
+/// An event of a customer and the endpoints that it is delivered to, or the one that is asked for.
+macro_rules! redelivered {
+    () => {
+        concat!(
+            " FROM outbox AS e CROSS JOIN webhook_endpoints AS w ON w.customer_id = e.customer_id \
+             WHERE e.id = ?1 AND e.customer_id = ?2 AND e.sequence IS NOT NULL AND w.status = 'enabled' \
+             AND (w.id = ?3 OR (?3 IS NULL AND ",
+            receives!("e.kind"),
+            "))"
+        )
+    };
+}
+
+pub(crate) const COUNT_REDELIVERED: &str = concat!("SELECT count(*)", redelivered!());
+
+/// One that is due or attempted just now stays as it is.
 pub(crate) const REDELIVER: &str = concat!(
     "INSERT INTO webhook_deliveries (event_id, endpoint_id, status, due_at, created_at, updated_at) \
-     SELECT e.id, w.id, 'pending', ?4, ?4, ?4 \
-     FROM outbox AS e CROSS JOIN webhook_endpoints AS w ON w.customer_id = e.customer_id \
-     WHERE e.id = ?1 AND e.customer_id = ?2 AND e.sequence IS NOT NULL AND (w.id = ?3 OR (?3 IS NULL AND ",
-    receives!("e.kind"),
-    "))",
-    start_anew!()
+     SELECT e.id, w.id, 'pending', ?4, ?4, ?4",
+    redelivered!(),
+    start_anew!(),
+    " WHERE webhook_deliveries.due_at IS NULL \
+     OR (webhook_deliveries.due_at > excluded.due_at AND NOT webhook_deliveries.is_leased)"
 );
 
 /// Events and the endpoints that they are delivered to, or the one that is asked for.
@@ -195,11 +220,12 @@ pub(crate) const REPLAY: &str = concat!(
     " WHERE webhook_deliveries.status = 'failed' OR (webhook_deliveries.status = 'delivered' AND ?2)"
 );
 
-/// How many wait for enabled endpoints, and since when the longest due one is due.
+/// How many wait for enabled endpoints, counted up to ?2, and since when the longest due one is due.
 pub(crate) const BACKLOG: &str = concat!(
     waiting_endpoints!(),
-    "SELECT coalesce(sum((SELECT count(*) FROM webhook_deliveries INDEXED BY webhook_deliveries_due \
-         WHERE endpoint_id = w.id AND due_at IS NOT NULL)), 0), \
+    "SELECT (SELECT count(*) FROM (SELECT 1 FROM waiting CROSS JOIN webhook_endpoints AS w ON w.id = waiting.id \
+        CROSS JOIN webhook_deliveries AS d INDEXED BY webhook_deliveries_due ON d.endpoint_id = w.id AND d.due_at IS NOT NULL \
+        WHERE w.status = 'enabled' LIMIT ?2)), \
      min((SELECT due_at FROM webhook_deliveries INDEXED BY webhook_deliveries_due \
          WHERE endpoint_id = w.id AND due_at <= ?1 ORDER BY due_at LIMIT 1)) \
      FROM waiting CROSS JOIN webhook_endpoints AS w ON w.id = waiting.id WHERE w.status = 'enabled'"
@@ -251,6 +277,7 @@ impl DeliveryStore for SqliteStore {
 
     async fn deliveries_of(&self, customer: &CustomerId, event: MessageId) -> Result<Vec<WebhookDelivery>, StoreError> {
         let query = sqlx::query(OF_EVENT).bind(event.0).bind(customer.as_str());
+        let query = query.bind(WebhookDelivery::MAX_SHOWN).bind(WebhookDelivery::MAX_ATTEMPTS_SHOWN);
         let rows = query.fetch_all(&self.readers).await.map_err(unavailable)?;
         let mut deliveries: Vec<WebhookDelivery> = Vec::new();
         for row in &rows {
@@ -273,19 +300,21 @@ impl DeliveryStore for SqliteStore {
         endpoint: Option<EndpointId>,
         now: DateTime<Utc>,
     ) -> Result<u64, StoreError> {
-        let query = sqlx::query(REDELIVER).bind(event.0).bind(customer.as_str());
-        let query = query.bind(endpoint.map(|id| id.0)).bind(millis(now));
+        let endpoint = endpoint.map(|id| id.0);
         let mut writer = self.writer().await?;
         let mut database = writer.begin(Durability::Full).await?;
-        let count = query.execute(&mut *database).await.map_err(unavailable)?.rows_affected();
+        let query = sqlx::query_scalar(COUNT_REDELIVERED).bind(event.0).bind(customer.as_str()).bind(endpoint);
+        let count: i64 = query.fetch_one(&mut *database).await.map_err(unavailable)?;
+        let query = sqlx::query(REDELIVER).bind(event.0).bind(customer.as_str()).bind(endpoint).bind(millis(now));
+        let started = query.execute(&mut *database).await.map_err(unavailable)?.rows_affected();
         commit(database).await?;
         drop(writer);
-        self.wake_deliverers(count);
-        Ok(count)
+        self.wake_deliverers(started);
+        Ok(count.unsigned_abs())
     }
 
     async fn delivery_backlog(&self, now: DateTime<Utc>) -> Result<DeliveryBacklog, StoreError> {
-        let query = sqlx::query_as(BACKLOG).bind(millis(now));
+        let query = sqlx::query_as(BACKLOG).bind(millis(now)).bind(DeliveryBacklog::MAX_PENDING);
         let row: Result<(i64, Option<i64>), _> = query.fetch_one(&self.readers).await;
         let (pending, oldest_due) = row.map_err(unavailable)?;
         Ok(DeliveryBacklog { pending: pending.unsigned_abs(), oldest_due: oldest_due.map(time).transpose()? })

@@ -9,6 +9,7 @@ use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use crate::connection::{Durability, SqliteStore, commit, damaged, millis, parse, time, unavailable};
+use crate::deliveries::FORGET;
 use crate::{idempotency, queue};
 
 /// Selects what [`decode`] takes.
@@ -36,6 +37,13 @@ pub(crate) const UPDATE: &str = "UPDATE webhook_endpoints SET url = ?3, events =
      WHERE id = ?1 AND customer_id = ?2 AND version = ?16";
 
 pub(crate) const DELETE: &str = "DELETE FROM webhook_endpoints WHERE id = ? AND customer_id = ?";
+
+/// So that nothing comes to wait for it while what waits is deleted.
+pub(crate) const SILENCE: &str = "UPDATE webhook_endpoints SET status = 'disabled', version = version + 1 \
+     WHERE id = ? AND customer_id = ? AND status = 'enabled'";
+
+/// The most deliveries that are deleted with one write.
+const FORGET_MAX: u32 = 1_000;
 
 pub(crate) const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM webhook_endpoints WHERE id = ?)";
 
@@ -101,12 +109,19 @@ impl EndpointStore for SqliteStore {
     }
 
     async fn delete_endpoint(&self, customer: &CustomerId, id: EndpointId) -> Result<bool, StoreError> {
-        let mut writer = self.writer().await?;
-        let mut database = writer.begin(Durability::Full).await?;
-        let query = sqlx::query(DELETE).bind(id.0).bind(customer.as_str());
-        let deleted = query.execute(&mut *database).await.map_err(unavailable)?.rows_affected();
-        commit(database).await?;
-        Ok(deleted == 1)
+        loop {
+            let mut writer = self.writer().await?;
+            let mut database = writer.begin(Durability::Full).await?;
+            let query = sqlx::query(FORGET).bind(id.0).bind(customer.as_str()).bind(FORGET_MAX);
+            let forgotten = query.execute(&mut *database).await.map_err(unavailable)?.rows_affected();
+            let is_all = forgotten < u64::from(FORGET_MAX);
+            let query = sqlx::query(if is_all { DELETE } else { SILENCE }).bind(id.0).bind(customer.as_str());
+            let changed = query.execute(&mut *database).await.map_err(unavailable)?.rows_affected();
+            commit(database).await?;
+            if is_all {
+                return Ok(changed == 1);
+            }
+        }
     }
 
     async fn find_endpoint(

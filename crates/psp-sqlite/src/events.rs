@@ -89,13 +89,13 @@ pub(crate) const SEND_AGAIN: &str = concat!(
     " RETURNING queue"
 );
 
-/// Whether nothing is left to be done with the event in the row `outbox`. What waits for an endpoint that was deleted waits in
-/// vain.
+/// Whether nothing is left to be done with the event in the row `outbox`. What waits for an endpoint that is disabled has waited
+/// long enough, and for one that was deleted it waits in vain.
 macro_rules! is_over {
     () => {
         "sequence IS NOT NULL AND visible_at IS NULL AND dead_at IS NULL AND NOT EXISTS \
          (SELECT 1 FROM webhook_deliveries AS d CROSS JOIN webhook_endpoints AS w ON w.id = d.endpoint_id \
-         WHERE d.event_id = outbox.id AND d.due_at IS NOT NULL)"
+         WHERE d.event_id = outbox.id AND d.due_at IS NOT NULL AND w.status = 'enabled')"
     };
 }
 

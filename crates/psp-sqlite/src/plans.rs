@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use psp_domain::ports::{IdGenerator, SystemClock, UuidV7Generator};
+use psp_domain::ports::{Clock, DeliveryBacklog, DeliveryStore, IdGenerator, SystemClock, UuidV7Generator};
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use uuid::Uuid;
 
@@ -106,6 +106,9 @@ const STATEMENTS: &[&str] = &[
     endpoints::INSERT,
     endpoints::UPDATE,
     endpoints::DELETE,
+    endpoints::SILENCE,
+    deliveries::FORGET,
+    deliveries::COUNT_REDELIVERED,
     endpoints::EXISTS,
     endpoints::FIND,
     endpoints::LIST,
@@ -220,5 +223,21 @@ async fn looking_for_due_deliveries_costs_the_same_however_many_wait_for_an_endp
     let (one_more, is_due) = effort(connection, &[busier]).await;
     assert!(is_due && one_more <= few + 50, "{one_more} after {few}");
     drop(writer);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn the_backlog_is_counted_up_to_a_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", dir.path().join("psp.db").display());
+    let store = SqliteStore::open(SqliteOptions::new(url), Arc::new(SystemClock)).await.unwrap();
+    let mut writer = store.writer().await.unwrap();
+    let connection = writer.connection().unwrap();
+    for customer in ["busy", "busier"] {
+        fill(connection, customer, DeliveryBacklog::MAX_PENDING - 1).await;
+    }
+    drop(writer);
+    let backlog = store.delivery_backlog(SystemClock.now()).await.unwrap();
+    assert_eq!(backlog.pending, u64::from(DeliveryBacklog::MAX_PENDING));
     store.close().await;
 }

@@ -25,7 +25,7 @@ pub trait EventStore: Send + Sync {
     ) -> Result<Replayed, StoreError>;
 
     /// Deletes up to `limit` events from before that time, oldest first, with their deliveries; says how many. Those that are
-    /// messages still, dead letters, or deliveries that are pending are kept.
+    /// messages still, dead letters, or deliveries to enabled endpoints that are pending are kept.
     async fn purge_events(&self, before: DateTime<Utc>, limit: u32) -> Result<u64, StoreError>;
 }
 

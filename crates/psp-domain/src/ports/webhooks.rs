@@ -62,8 +62,8 @@ pub trait EndpointStore: Send + Sync {
         idempotency: Option<&IdempotencyRecord>,
     ) -> Result<EndpointVerdict, StoreError>;
 
-    /// Deletes an endpoint of a customer; `false` when there is none. Its deliveries are not made any more, and are deleted with
-    /// their events.
+    /// Deletes an endpoint of a customer with its pending deliveries; `false` when there is none. Where very many are pending, it is
+    /// disabled and they go first, some with each write. Those that ended are deleted with their events.
     async fn delete_endpoint(&self, customer: &CustomerId, id: EndpointId) -> Result<bool, StoreError>;
 
     /// One endpoint of a customer. `None` for another customer's.
@@ -112,11 +112,13 @@ pub trait DeliveryStore: Send + Sync {
     /// with its conclusion: the same one again, because the answer was lost, has no effect.
     async fn conclude_deliveries(&self, concluded: &[ConcludedDelivery]) -> Result<(), StoreError>;
 
-    /// The deliveries of a customer's event, with their attempts. None for another customer's.
+    /// The deliveries of a customer's event: at most [`WebhookDelivery::MAX_SHOWN`], those to the newest endpoints, with the last
+    /// [`WebhookDelivery::MAX_ATTEMPTS_SHOWN`] attempts of each. None for another customer's.
     async fn deliveries_of(&self, customer: &CustomerId, event: MessageId) -> Result<Vec<WebhookDelivery>, StoreError>;
 
-    /// Starts the deliveries of a customer's event anew, now: to that endpoint, or to every enabled one that asks for it, whether or
-    /// not there was a delivery before. Returns to how many.
+    /// Starts the deliveries of a customer's event anew, now: to that endpoint if it is enabled, or to every enabled one that asks
+    /// for it, whether or not there was a delivery before. One that is due or attempted just now stays as it is. Returns to how
+    /// many it is delivered.
     async fn redeliver(
         &self,
         customer: &CustomerId,
@@ -125,7 +127,8 @@ pub trait DeliveryStore: Send + Sync {
         now: DateTime<Utc>,
     ) -> Result<u64, StoreError>;
 
-    /// How many deliveries to enabled endpoints are pending, and since when the longest due one is due.
+    /// How many deliveries to enabled endpoints are pending, and since when the longest due one is due. Counts no more than
+    /// [`DeliveryBacklog::MAX_PENDING`].
     async fn delivery_backlog(&self, now: DateTime<Utc>) -> Result<DeliveryBacklog, StoreError>;
 }
 
@@ -136,4 +139,9 @@ pub struct DeliveryBacklog {
     pub pending: u64,
     /// Since when the longest due one is due.
     pub oldest_due: Option<DateTime<Utc>>,
+}
+
+impl DeliveryBacklog {
+    /// Where counting ends: more are told as so many.
+    pub const MAX_PENDING: u32 = 100_000;
 }

@@ -34,6 +34,7 @@ macro_rules! event_store_contract {
             what_is_still_needed_is_not_purged
             what_became_free_is_purged_by_a_later_walk
             what_waits_for_a_deleted_endpoint_is_purged
+            what_waits_for_a_disabled_endpoint_goes_with_its_event
             a_long_run_of_kept_events_hides_none_behind_it
         }
     };
@@ -375,13 +376,11 @@ pub async fn old_events_are_purged_with_their_deliveries_oldest_first(ports: Por
 
 pub async fn what_is_still_needed_is_not_purged(ports: Ports) {
     let [message, done] = declined(&ports, "123").await;
-    let own = endpoint(&ports, "456", &[EventKind::TransactionDeclined]).await;
+    endpoint(&ports, "456", &[EventKind::TransactionDeclined]).await;
     let [other, waiting] = declined(&ports, "456").await;
     let received = ports.queue.receive(QueueName::Transactions, 10, Duration::ZERO).await.unwrap();
     let dead = received.iter().find(|delivery| delivery.message.id == other.id).expect("the message");
     ports.queue.dead_letter(dead, "poison").await.unwrap();
-    let disabled = WebhookEndpoint { status: psp_domain::EndpointStatus::Disabled, version: 2, ..own };
-    assert_eq!(ports.endpoints.update_endpoint(&disabled, 1, &[], None).await.unwrap(), EndpointVerdict::Written);
     let before = ports.clock.now() + TimeDelta::days(1);
     assert_eq!(ports.events.purge_events(before, 100).await.unwrap(), 1);
     let kept = list(&ports, &EventFilter::default(), 100).await;
@@ -409,6 +408,20 @@ pub async fn what_waits_for_a_deleted_endpoint_is_purged(ports: Ports) {
     assert_eq!(ports.events.purge_events(before, 100).await.unwrap(), 0);
     assert!(ports.endpoints.delete_endpoint(&own.customer_id, own.id).await.unwrap());
     assert_eq!(ports.events.purge_events(before, 100).await.unwrap(), 2);
+}
+
+pub async fn what_waits_for_a_disabled_endpoint_goes_with_its_event(ports: Ports) {
+    let own = endpoint(&ports, "123", &[]).await;
+    let [created, declined] = declined(&ports, "123").await;
+    acknowledge_all(&ports).await;
+    let disabled = WebhookEndpoint { status: psp_domain::EndpointStatus::Disabled, version: 2, ..own };
+    assert_eq!(ports.endpoints.update_endpoint(&disabled, 1, &[], None).await.unwrap(), EndpointVerdict::Written);
+    assert_eq!(ports.events.purge_events(created.occurred_at, 100).await.unwrap(), 0, "they are young");
+    let before = ports.clock.now() + TimeDelta::days(1);
+    assert_eq!(ports.events.purge_events(before, 100).await.unwrap(), 2);
+    for event in [created, declined] {
+        assert!(ports.deliveries.deliveries_of(&event.customer_id, event.id).await.unwrap().is_empty());
+    }
 }
 
 pub async fn a_long_run_of_kept_events_hides_none_behind_it(ports: Ports) {

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::Memory;
 use super::memory_queue::Stored;
 use super::memory_store::{State, page};
+use super::memory_webhooks::is_enabled;
 
 fn is_meant(filter: &EventFilter, event: &Event) -> bool {
     filter.customer_id.as_ref().is_none_or(|customer| *customer == event.customer_id)
@@ -73,7 +74,7 @@ impl State {
     fn is_needed(&self, event: &Event) -> bool {
         let pending = |(_, endpoint)| {
             let delivery = &self.deliveries[&(event.id, endpoint)];
-            delivery.status == DeliveryStatus::Pending && self.endpoints.contains_key(&endpoint.0)
+            delivery.status == DeliveryStatus::Pending && self.endpoints.get(&endpoint.0).is_some_and(is_enabled)
         };
         let own = self.deliveries.keys().filter(|(id, _)| *id == event.id);
         self.messages.get(&event.id.0).is_some_and(|message| !message.is_done()) || own.copied().any(pending)

@@ -22,9 +22,12 @@ pub(super) struct Delivering {
     attempts: Vec<DeliveryAttempt>,
     tries: u32,
     lease: i64,
+    is_leased: bool,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
+
+const MAX_ATTEMPTS_SHOWN: usize = WebhookDelivery::MAX_ATTEMPTS_SHOWN as usize;
 
 /// How often a waiting worker looks again: the clock may have been moved.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -37,15 +40,22 @@ impl Delivering {
             attempts: Vec::new(),
             tries: 0,
             lease: 0,
+            is_leased: false,
             created_at: now,
             updated_at: now,
         }
     }
 
-    /// Starts anew; whoever attempts it just now has lost it.
+    /// Whether it is due, or attempted just now.
+    fn is_on_its_way(&self, now: DateTime<Utc>) -> bool {
+        self.due_at.is_some_and(|due| due <= now || self.is_leased)
+    }
+
+    /// Starts anew.
     fn start_anew(&mut self, now: DateTime<Utc>) {
         (self.status, self.due_at, self.tries, self.updated_at) = (DeliveryStatus::Pending, Some(now), 0, now);
         self.lease += 1;
+        self.is_leased = false;
     }
 
     fn shown(&self, event_id: MessageId, endpoint_id: EndpointId) -> WebhookDelivery {
@@ -54,7 +64,7 @@ impl Delivering {
             endpoint_id,
             status: self.status,
             next_attempt_at: self.due_at,
-            attempts: self.attempts.clone(),
+            attempts: self.attempts[self.attempts.len().saturating_sub(MAX_ATTEMPTS_SHOWN)..].to_vec(),
             created_at: self.created_at,
             updated_at: self.updated_at,
         }
@@ -102,6 +112,7 @@ impl State {
         let delivery = self.deliveries.get_mut(&(event, endpoint)).expect("it is due");
         delivery.due_at = Some(until);
         delivery.lease += 1;
+        delivery.is_leased = true;
         DueDelivery {
             event: self.events.iter().find(|e| e.id == event).expect("events with deliveries stay").clone(),
             endpoint: self.endpoints[&endpoint.0].clone(),
@@ -124,6 +135,7 @@ impl State {
         delivery.tries += 1;
         // The lease ends with it.
         delivery.lease += 1;
+        delivery.is_leased = false;
         delivery.updated_at = now;
         if let Some(endpoint) = self.endpoints.get_mut(&concluded.endpoint_id.0) {
             endpoint.failing_since = match concluded.verdict {
@@ -134,7 +146,7 @@ impl State {
     }
 }
 
-fn is_enabled(endpoint: &WebhookEndpoint) -> bool {
+pub(super) fn is_enabled(endpoint: &WebhookEndpoint) -> bool {
     endpoint.status == EndpointStatus::Enabled
 }
 
@@ -192,7 +204,11 @@ impl EndpointStore for Memory {
     async fn delete_endpoint(&self, customer: &CustomerId, id: EndpointId) -> Result<bool, StoreError> {
         let mut state = self.state();
         let is_own = state.endpoints.get(&id.0).is_some_and(|e| e.customer_id == *customer);
-        Ok(is_own && state.endpoints.remove(&id.0).is_some())
+        if is_own {
+            state.deliveries.retain(|(_, to), delivery| *to != id || delivery.status != DeliveryStatus::Pending);
+            state.endpoints.remove(&id.0);
+        }
+        Ok(is_own)
     }
 
     async fn find_endpoint(
@@ -252,7 +268,10 @@ impl DeliveryStore for Memory {
             return Ok(Vec::new());
         }
         let own = state.deliveries.iter().filter(|((id, _), _)| *id == event);
-        Ok(own.map(|((event, endpoint), delivery)| delivery.shown(*event, *endpoint)).collect())
+        let mut shown: Vec<_> = own.map(|((event, to), delivery)| delivery.shown(*event, *to)).collect();
+        shown.sort_unstable_by_key(|delivery| delivery.endpoint_id);
+        let hidden = shown.len().saturating_sub(WebhookDelivery::MAX_SHOWN as usize);
+        Ok(shown.split_off(hidden))
     }
 
     async fn redeliver(
@@ -268,12 +287,14 @@ impl DeliveryStore for Memory {
         let to = match endpoint {
             None => state.endpoints_for(&event),
             Some(id) => {
-                let own = state.endpoints.get(&id.0).filter(|e| e.customer_id == *customer);
+                let own = state.endpoints.get(&id.0).filter(|e| e.customer_id == *customer && is_enabled(e));
                 own.map(|e| e.id).into_iter().collect()
             }
         };
         for id in &to {
-            state.deliver_again(event.id, *id, now);
+            if state.deliveries.get(&(event.id, *id)).is_none_or(|delivery| !delivery.is_on_its_way(now)) {
+                state.deliver_again(event.id, *id, now);
+            }
         }
         drop(state);
         self.wake();
@@ -286,6 +307,7 @@ impl DeliveryStore for Memory {
         let due: Vec<_> =
             state.deliveries.iter().filter(|((_, id), _)| enabled(id)).filter_map(|(_, d)| d.due_at).collect();
         let oldest_due = due.iter().min().copied().filter(|due| *due <= now);
-        Ok(DeliveryBacklog { pending: due.len() as u64, oldest_due })
+        let pending = (due.len() as u64).min(u64::from(DeliveryBacklog::MAX_PENDING));
+        Ok(DeliveryBacklog { pending, oldest_due })
     }
 }

@@ -3,15 +3,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use psp_domain::ports::{Clock, DeliveryClaim};
-use psp_domain::{DeliveryVerdict, EndpointStatus, WebhookEndpoint};
+use psp_domain::{DeliveryVerdict, EndpointStatus, Event, WebhookEndpoint};
 
-use super::{LEASE, claim, claim_one, conclude, endpoint, event, everything, find, places, set_status};
+use super::{LEASE, claim, claim_one, conclude, deliveries, endpoint, event, everything, find, places, set_status};
 use crate::{Ports, fixtures};
 
 /// Writes so many events of a customer at once.
-async fn events(ports: &Ports, customer: &str, count: usize) {
+async fn events(ports: &Ports, customer: &str, count: usize) -> Vec<Event> {
     let changes = (0..count).map(|_| fixtures::create(&fixtures::payment(customer, 2500, 1), ports.clock.now()).1);
-    ports.store.apply_all(changes.collect()).await.unwrap();
+    let changes: Vec<_> = changes.collect();
+    let events = changes.iter().map(|change| change.events[0].clone()).collect();
+    ports.store.apply_all(changes).await.unwrap();
+    events
 }
 
 pub async fn one_busy_endpoint_leaves_room_for_the_others(ports: Ports) {
@@ -116,6 +119,28 @@ pub async fn what_waits_for_a_deleted_endpoint_is_never_claimed(ports: Ports) {
     assert_eq!(places(&claim(&ports).await), [(waiting.id, kept.id)]);
     ports.clock.advance(LEASE);
     assert_eq!(places(&claim(&ports).await), [(waiting.id, kept.id)]);
+}
+
+pub async fn what_waits_for_a_deleted_endpoint_is_gone(ports: Ports) {
+    let [deleted, kept] = [endpoint(&ports, "123", &[]).await, endpoint(&ports, "123", &[]).await];
+    let ended = event(&ports, "123").await;
+    for due in claim(&ports).await {
+        conclude(&ports, &due, DeliveryVerdict::Delivered).await;
+    }
+    // More than go with one write.
+    let written = events(&ports, "123", 2_100).await;
+    let of_other = endpoint(&ports, "456", &[]).await;
+    assert!(!ports.endpoints.delete_endpoint(&of_other.customer_id, deleted.id).await.unwrap());
+    assert_eq!(deliveries(&ports, &written[0]).await.len(), 2);
+    assert!(ports.endpoints.delete_endpoint(&deleted.customer_id, deleted.id).await.unwrap());
+    assert!(!ports.endpoints.delete_endpoint(&deleted.customer_id, deleted.id).await.unwrap());
+    for waiting in [&written[0], &written[2_099]] {
+        let left = deliveries(&ports, waiting).await;
+        assert_eq!(left.iter().map(|delivery| delivery.endpoint_id).collect::<Vec<_>>(), [kept.id]);
+    }
+    assert_eq!(deliveries(&ports, &ended).await.len(), 2, "what has ended is shown");
+    let backlog = ports.deliveries.delivery_backlog(ports.clock.now()).await.unwrap();
+    assert_eq!(backlog.pending, 2_100);
 }
 
 pub async fn claimers_at_once_never_get_the_same_delivery(ports: Ports) {

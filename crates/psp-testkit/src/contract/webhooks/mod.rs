@@ -64,6 +64,7 @@ macro_rules! webhook_contract {
             nothing_is_claimed_before_it_is_due
             what_waits_for_a_disabled_endpoint_waits_on
             what_waits_for_a_deleted_endpoint_is_never_claimed
+            what_waits_for_a_deleted_endpoint_is_gone
             claimers_at_once_never_get_the_same_delivery
             a_delivered_event_is_final_and_shows_its_attempt
             a_failed_attempt_is_made_again_when_it_is_due
@@ -77,8 +78,11 @@ macro_rules! webhook_contract {
             conclusions_leave_the_version_of_endpoints_alone
             a_customer_sees_its_own_deliveries_only
             redelivering_starts_anew_whatever_became_of_it
-            redelivering_takes_a_delivery_from_whoever_attempts_it
+            redelivering_leaves_what_is_due_or_attempted_just_now_alone
+            redelivering_starts_what_waits_for_a_later_attempt
+            redelivering_passes_over_disabled_endpoints
             redelivering_to_one_endpoint_leaves_the_others_alone
+            the_last_attempts_and_the_newest_deliveries_are_shown
             another_customers_event_is_not_redelivered
             the_backlog_counts_what_waits_for_enabled_endpoints
         }
