@@ -19,7 +19,9 @@ impl Outbox for PgStore {
         // The next events of the same aggregates can be claimed now, also those of other queues: relays of this process look. One
         // that finds nothing has cost a look-up in an index.
         if !deliveries.is_empty() {
-            QueueName::ALL.into_iter().for_each(|queue| self.wake.wake_here(queue));
+            for queue in QueueName::ALL {
+                self.wake.wake_here(queue);
+            }
         }
         Ok(())
     }

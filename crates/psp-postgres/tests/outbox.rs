@@ -24,7 +24,7 @@ struct Case {
 async fn case() -> Case {
     let (database, clock) = (servers::database().await, Arc::new(FixedClock::default()));
     // Nobody looks again unless woken.
-    let options = PgOptions { poll_interval: Duration::from_secs(60), ..PgOptions::new(database.url.as_str()) };
+    let options = PgOptions { poll_interval: Duration::from_mins(1), ..PgOptions::new(database.url.as_str()) };
     let store = PgStore::open(options, clock.clone()).await.unwrap();
     Case { store, clock, database }
 }

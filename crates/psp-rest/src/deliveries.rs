@@ -118,7 +118,7 @@ impl<'d> From<&'d DeliveryAttempt> for AttemptBody<'d> {
     }
 }
 
-/// The deliveries of an event, one to each webhook endpoint, with their attempts.
+/// The deliveries of an event, one to each webhook endpoint, with their last 50 attempts.
 #[utoipa::path(
     get,
     path = "/events/{id}/deliveries",
@@ -163,6 +163,9 @@ pub(crate) struct RedeliveredBody {
 /// Deliver an event again.
 ///
 /// The schedule of attempts starts anew, at once, whether it was delivered before or not.
+/// The schedule of attempts starts anew, at once, whether it was delivered before or not; what is due or attempted just now stays
+/// as it is. An `Idempotency-Key` is ignored: a
+/// receiver knows a repetition by the event's id.
 #[utoipa::path(
     post,
     path = "/events/{id}/redeliver",
