@@ -162,10 +162,8 @@ pub(crate) struct RedeliveredBody {
 
 /// Deliver an event again.
 ///
-/// The schedule of attempts starts anew, at once, whether it was delivered before or not.
 /// The schedule of attempts starts anew, at once, whether it was delivered before or not; what is due or attempted just now stays
-/// as it is. An `Idempotency-Key` is ignored: a
-/// receiver knows a repetition by the event's id.
+/// as it is.
 #[utoipa::path(
     post,
     path = "/events/{id}/redeliver",

@@ -161,10 +161,8 @@ fn path_of(filter: &EventFilter) -> String {
 
 /// A customer's events, newest first.
 ///
-/// A page looks at so many events and no more: it may be short, or empty, though there is a next one. The list has ended where
-/// there is no `Link`.
 /// One page examines at most 10,000 events: where a filter passes over most of them it may be short, even empty, and still have a
-/// next one.
+/// next one. The list has ended where there is no `Link`.
 #[utoipa::path(
     get,
     path = "/events",
