@@ -75,21 +75,22 @@ async fn two_processes_at_once_pay_once() {
 
 #[tokio::test]
 async fn a_settlement_killed_midway_is_finished_by_the_next_and_pays_once() {
+    const PAYMENTS: usize = 30;
     let place = Place::new(&[]);
     let mut psp = place.serve().await;
     let mut client = psp.client().await;
-    for _ in 0..100 {
+    for _ in 0..PAYMENTS {
         client.post("123", &example_with(&json!({ "installments": 12, "amount": 12_000 })), None).await.unwrap();
     }
-    let per_transaction = 12 * 950;
-    psp.until("123", "/balance", |b| b["waiting_funds"] == 100 * per_transaction).await;
+    let owed = PAYMENTS * 12 * 950;
+    psp.until("123", "/balance", |b| b["waiting_funds"] == owed).await;
     psp.kill();
     let mut interrupted = 0;
     for round in 0..5 {
         let args = ["job", "settle-payables", "--settlement-chunk-size", "1", "--date", &in_days(400)];
         let mut command = place.command(&args);
         let mut job = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
-        let wanted = 100 * (round + 1);
+        let wanted = PAYMENTS * (round + 1);
         let begun = std::time::Instant::now();
         loop {
             let paid = place.count("SELECT 1 FROM payables WHERE status = 'paid'").await;
@@ -104,12 +105,12 @@ async fn a_settlement_killed_midway_is_finished_by_the_next_and_pays_once() {
     assert!(interrupted > 0, "no settlement was interrupted");
     place.run(&["job", "settle-payables", "--date", &in_days(400)]);
     let psp = place.serve().await;
-    let balance = json!({ "available": 100 * per_transaction, "waiting_funds": 0, "currency": "BRL" });
+    let balance = json!({ "available": owed, "waiting_funds": 0, "currency": "BRL" });
     assert_eq!(psp.get("123", "/balance").await.json(), balance);
     assert!(psp.all("123", "/transactions").await.iter().all(|t| t["status"] == "paid"));
     let events = place.count("SELECT 1 FROM outbox WHERE kind = 'transaction.paid'").await;
-    assert_eq!(events, 100, "one event for each");
-    assert_eq!(place.count("SELECT 1 FROM outbox WHERE kind = 'payable.paid'").await, 1200);
+    assert_eq!(events, PAYMENTS, "one event for each");
+    assert_eq!(place.count("SELECT 1 FROM outbox WHERE kind = 'payable.paid'").await, PAYMENTS * 12);
 }
 
 #[tokio::test]

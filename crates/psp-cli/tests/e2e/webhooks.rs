@@ -181,7 +181,9 @@ async fn an_endpoint_that_is_gone_is_disabled_and_the_others_are_told() {
     let event = approval(&psp).await;
     let told = other.await_heard(1).await.remove(0).json();
     assert_eq!((&told["type"], &told["aggregate_id"]), (&json!("webhook_endpoint.disabled"), &endpoint["id"]));
-    assert_eq!((&told["data"]["reason"], &told["data"]["url"]), (&json!("gone"), &json!(gone.url)));
+    // The path may be a secret of that receiver.
+    let origin = gone.url.trim_end_matches("/webhooks");
+    assert_eq!((&told["data"]["reason"], &told["data"]["url"]), (&json!("gone"), &json!(origin)));
     let disabled = get(&psp, &path_of(&endpoint)).await.json();
     assert_eq!((&disabled["status"], &disabled["disabled_reason"]), (&json!("disabled"), &json!("gone")));
     approval(&psp).await;
@@ -343,7 +345,7 @@ async fn no_endpoint_is_reached_that_is_not_public() {
     let psp = place.serve().await;
     // This machine's own name, whose addresses nobody knows before they are asked for.
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "nobody.invalid".to_owned());
-    add_endpoint(&psp, &format!("https://{}:{port}/", name.trim()), &["transaction.approved"]).await;
+    add_endpoint(&psp, &format!("https://{}/", name.trim()), &["transaction.approved"]).await;
     let event = approval(&psp).await;
     let is_over = |list: &Value| list.as_array().unwrap().iter().all(|delivery| delivery["status"] == "failed");
     let deliveries = psp.until("123", &format!("/events/{event}/deliveries"), is_over).await;
