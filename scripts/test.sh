@@ -1,7 +1,7 @@
 #!/bin/sh
 # All tests but the lints. Those of the infrastructure wait for minutes at a time, so they run beside the others.
 set -u
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 log=target/infrastructure.log
 
 infrastructure/test.sh >"$log" 2>&1 &
